@@ -1,0 +1,1 @@
+"""Hunqi (魂器): a self-hosted container cloud for companies that run on Docker."""
