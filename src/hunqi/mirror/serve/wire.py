@@ -1,0 +1,61 @@
+"""The one table from errors to the registry's wire form, and the replies that carry it.
+
+An error is looked up by its stable ``code``, so one that crossed a process boundary is treated as if raised here.
+``tests/unit/test_serve_wire.py`` proves the table total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp import web
+
+from hunqi.errors import HunqiError
+from hunqi.kit.rpc import RpcError
+from hunqi.oci.errors import ErrorCode, error_body
+
+WireError = tuple[ErrorCode, int]
+
+WIRE: Final[Mapping[str, WireError]] = {
+    "oci.digest_invalid": (ErrorCode.DIGEST_INVALID, 400),
+    "oci.name_invalid": (ErrorCode.NAME_INVALID, 400),
+    "oci.tag_invalid": (ErrorCode.MANIFEST_UNKNOWN, 404),
+    "oci.manifest_invalid": (ErrorCode.MANIFEST_INVALID, 400),
+    "mirror.unknown_upstream": (ErrorCode.NAME_UNKNOWN, 404),
+    "mirror.not_local": (ErrorCode.DENIED, 403),
+    "serve.no_such_path": (ErrorCode.NAME_UNKNOWN, 404),
+    "rpc.unavailable": (ErrorCode.UNAVAILABLE, 503),
+}
+"""``code`` of an error → code and status on the wire. (A tag that cannot be one cannot exist: 404, not 400.)"""
+
+
+def wire_error(error: HunqiError) -> WireError:
+    """Return how ``error`` is told to a client; an unknown one is our own fault and says no more than that."""
+    code = error.remote_code if isinstance(error, RpcError) else error.code
+    return WIRE.get(code, (ErrorCode.UNAVAILABLE, 503))
+
+
+def error_reply(
+    code: ErrorCode,
+    message: str,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    detail: object = None,
+) -> web.Response:
+    """Return a response in the registry's error form."""
+    return web.Response(
+        status=status or code.status,
+        body=error_body(code, message, detail),
+        headers={"Content-Type": "application/json", **(headers or {})},
+    )
+
+
+def reply_for(error: HunqiError) -> web.Response:
+    """Return the response that tells ``error``; ``Retry-After`` is passed on where the error has one."""
+    code, status = wire_error(error)
+    data = error.data if isinstance(error, RpcError) else {}
+    retry_after_s = data.get("retry_after_s", getattr(error, "retry_after_s", None))
+    headers = {"Retry-After": str(max(1, round(float(retry_after_s))))} if retry_after_s is not None else None
+    return error_reply(code, str(error), status=status, headers=headers)
