@@ -1,0 +1,1 @@
+"""What the accelerator keeps: content files, the catalogue that says what they are, uploads, and their going."""
