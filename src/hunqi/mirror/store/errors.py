@@ -74,6 +74,12 @@ class UploadUnknownError(UserError):
     code: ClassVar[str] = "store.upload_unknown"
 
 
+class UploadBusyError(DependencyError):
+    """Somebody else works on the upload right now."""
+
+    code: ClassVar[str] = "store.upload_busy"
+
+
 def translate(error: OSError | sqlite3.Error) -> HunqiError:
     """Return the store's error for one of the kernel's or SQLite's."""
     if isinstance(error, OSError):

@@ -13,11 +13,11 @@ class RepositoryTable(Tables):
     def repositories(self, *, after: str | None, limit: int | None) -> list[str]:
         """Return the repositories that link anything, in byte order; the time grows with their number only."""
         rows = self.connections.rows(
-            """WITH RECURSIVE found (repo) AS (
+            """WITH RECURSIVE found (name) AS (
                    SELECT min(repo) FROM link WHERE repo > ?
                    UNION ALL
-                   SELECT (SELECT min(repo) FROM link WHERE link.repo > found.repo) FROM found WHERE found.repo IS NOT NULL
-               ) SELECT repo FROM found WHERE repo IS NOT NULL LIMIT ?""",
+                   SELECT (SELECT min(repo) FROM link WHERE repo > found.name) FROM found WHERE name IS NOT NULL
+               ) SELECT name FROM found WHERE name IS NOT NULL LIMIT ?""",
             (after or "", -1 if limit is None else limit),
         )
         return [row[0] for row in rows]
