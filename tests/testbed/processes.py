@@ -1,0 +1,69 @@
+"""What the kernel knows of running processes: children, proportional set size, open files (Linux ``/proc``)."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """Return the direct children of ``pid`` (proc(5), ``/proc/pid/task/tid/children``); empty when it is gone."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(text) for text in (task / "children").read_text().split()]
+    return sorted(found)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all processes below ``pid``."""
+    found = children(pid)
+    return found + [deeper for child in found for deeper in descendants(child)]
+
+
+def command_line(pid: int) -> str:
+    """Return the arguments of ``pid`` joined by spaces; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def pss_bytes(pid: int) -> int:
+    """Return the proportional set size of ``pid`` in bytes; 0 when it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return 0
+    return 0
+
+
+def open_files(pid: int) -> list[str]:
+    """Return what the open descriptors of ``pid`` point to; empty when it is gone."""
+    targets: list[str] = []
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                targets.append(str(link.readlink()))
+    return sorted(targets)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether ``pid`` runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
+    """Wait until ``condition()``; raise :class:`TimeoutError` that says ``what`` was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout_s} s")
+        time.sleep(0.02)

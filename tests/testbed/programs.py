@@ -1,0 +1,162 @@
+"""Programs that tests drive, found by name or missed with their Debian package; processes with bounds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+PACKAGE_OF: Final[Mapping[str, str]] = {
+    "buildah": "buildah",
+    "busybox": "busybox-static",
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "curl": "curl",
+    "docker": "docker.io",
+    "dockerd": "docker.io",
+    "docker-registry": "docker-registry",
+    "htpasswd": "apache2-utils",
+    "iptables": "iptables",
+    "nginx": "nginx-light",
+    "podman": "podman",
+    "runc": "runc",
+    "skopeo": "skopeo",
+    "umoci": "umoci",
+    "wrk": "wrk",
+    "zstd": "zstd",
+}
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class MissingProgramError(Exception):
+    """A program that a test drives is not installed."""
+
+    def __init__(self, program: str) -> None:
+        package = PACKAGE_OF.get(program, program)
+        super().__init__(
+            f"{program} is missing: apt-get install --no-install-recommends {package} (or make test, as root)"
+        )
+        self.program = program
+        self.package = package
+
+
+class ProcessFailedError(Exception):
+    """A program ended wrongly, or did not become ready; the message ends with the tail of what it wrote."""
+
+
+def find_program(name: str) -> str:
+    """Return the path of ``name``, also from sbin; raise :class:`MissingProgramError`."""
+    found = shutil.which(name) or shutil.which(name, path=_PATH)
+    if found is None:
+        raise MissingProgramError(name)
+    return found
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a TCP port that was free a moment ago, for programs that cannot say which one they took."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def run(
+    command: Sequence[str],
+    *,
+    timeout_s: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    input_text: str | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; raise :class:`ProcessFailedError` with all it wrote when it fails or takes too long."""
+    command = [find_program(command[0]), *command[1:]]
+    try:
+        done = subprocess.run(
+            command,
+            timeout=timeout_s,
+            env=dict(env) if env is not None else None,
+            input=input_text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise ProcessFailedError(
+            f"{' '.join(command)} took over {timeout_s} s\n{expired.stdout}\n{expired.stderr}"
+        ) from expired
+    if check and done.returncode != 0:
+        raise ProcessFailedError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+class Daemon:
+    """One long-running program: started with its output in a file, waited for, stopped with a bound."""
+
+    def __init__(self, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        """Start ``command``; everything that it writes is appended to ``log``."""
+        self.command = [find_program(command[0]), *command[1:]]
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env) if env is not None else None,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.process.pid
+
+    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
+        """Wait until ``ready()``; raise :class:`ProcessFailedError` if the program ends first or takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            if self.process.poll() is not None:
+                raise ProcessFailedError(f"{self._title()} ended with {self.process.returncode}\n{self.tail()}")
+            if time.monotonic() > deadline:
+                raise ProcessFailedError(f"{self._title()} was not ready after {timeout_s} s\n{self.tail()}")
+            time.sleep(0.02)
+
+    def tail(self, lines: int = 40) -> str:
+        """Return the last lines that the program wrote."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, *, timeout_s: float = 15.0) -> int:
+        """SIGTERM, then after ``timeout_s`` SIGKILL to its whole session; return the exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self.process.wait(5.0)
+
+    def kill(self) -> None:
+        """SIGKILL to the program and to what it started in its session."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait(5.0)
+
+    def _title(self) -> str:
+        return Path(self.command[0]).name
+
+
+def accepts(host: str, port: int) -> bool:
+    """Whether somebody listens at ``host:port``."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
