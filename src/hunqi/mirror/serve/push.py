@@ -1,7 +1,8 @@
 """The push half of the registry and the lists of local repositories: distribution-spec 1.1 with what main adds.
 
 Endpoints raise :class:`~hunqi.errors.HunqiError`; the caller, who has checked the right to the repository, makes
-replies of them (:mod:`hunqi.mirror.serve.wire`). ``repo`` is a repository's key in the store, ``name`` what the client wrote.
+replies of them (:mod:`hunqi.mirror.serve.wire`). ``repo`` is a repository's key in the store, ``name`` what the client
+wrote.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Blob uploads: begun, filled whole, in chunks or as a stream, looked at, finished, cancelled, or mounted instead.
 
 Every append names the offset that it continues, so of two clients that fill one upload at once one gets 416 and
-nothing is interleaved. Source: distribution-spec 1.1 and main, "Pushing blobs", "Mounting a blob from another repository".
+nothing is interleaved. Source: distribution-spec 1.1 and main, "Pushing blobs", "Mounting a blob from another
+repository".
 """
 
 from __future__ import annotations
