@@ -1,7 +1,7 @@
 """Sizes, durations and percentages as people write them: ``50GiB``, ``1h30m``, ``90%``.
 
 ``parse_*`` reads what ``format_*`` writes, exactly; ``show_*`` rounds for the eye. Sizes know binary units
-(``KiB`` = 1024, and Docker's short ``K``, ``M``, ``G``, ``T``) and decimal ones (``kB`` = 1000). A duration always names
+(``KiB`` = 1024, Docker's short ``K``, ``M``, ``G``, ``T``) and decimal ones (``kB`` = 1000). A duration always names
 its unit, so that nobody has to guess whether 60 means seconds or minutes.
 """
 
