@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,11 +58,13 @@ def fetch(
     body: bytes | None = None,
     timeout_s: float = 30.0,
     stop_after_bytes: int | None = None,
+    deadline_s: float = 600.0,
     tls: ssl.SSLContext | None = None,
 ) -> Answer:
     """Ask once, over a connection of its own, following nothing.
 
-    ``timeout_s`` bounds each wait on the socket, not the whole. ``stop_after_bytes`` leaves in the middle.
+    ``timeout_s`` bounds each wait on the socket, not the whole. ``stop_after_bytes`` and ``deadline_s`` (of
+    the whole) leave in the middle, which counts as ``cut``.
     Raises ``OSError`` (a refusal or a time-out); a connection that closes is an :class:`Answer` with ``cut``.
     """
     parts = urlsplit(url)
@@ -72,10 +75,11 @@ def fetch(
     )
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     started = time.monotonic()
+    leave = _Leave(stop_after_bytes, started + deadline_s)
     try:
         connection.request(method, target, body=body, headers=dict(headers or {}))
         response = connection.getresponse()
-        received, first_byte_s, cut = _read(response, started=started, stop_after_bytes=stop_after_bytes)
+        received, first_byte_s, cut = _read(response, started=started, leave=leave)
         fields = {name.lower(): value for name, value in response.getheaders()}
         promised = fields.get("content-length")
         return Answer(
@@ -94,15 +98,19 @@ def fetch(
         connection.close()
 
 
-def _read(
-    response: http.client.HTTPResponse, *, started: float, stop_after_bytes: int | None
-) -> tuple[bytes, float, bool]:
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    after_bytes: int | None
+    at_s: float
+
+
+def _read(response: http.client.HTTPResponse, *, started: float, leave: _Leave) -> tuple[bytes, float, bool]:
     received, first_byte_s = bytearray(), 0.0
     try:
         while piece := response.read1(_PIECE):
             first_byte_s = first_byte_s or time.monotonic() - started
             received += piece
-            if stop_after_bytes is not None and len(received) >= stop_after_bytes:
+            if len(received) >= (leave.after_bytes or sys.maxsize) or time.monotonic() > leave.at_s:
                 return bytes(received), first_byte_s, True
     except (http.client.IncompleteRead, ConnectionResetError):
         return bytes(received), first_byte_s, True

@@ -207,7 +207,7 @@ def _slow_trickle(visit: Visit) -> None:
     visit.head()
     for start in range(visit.start, visit.stop, _TRICKLE_BYTES):
         visit.exchange.write(visit.data[start : min(start + _TRICKLE_BYTES, visit.stop)])
-        if visit.zoo.stopping:
+        if visit.zoo.stopping or not visit.zoo.sick:
             visit.exchange.cut()
         time.sleep(_TRICKLE_PAUSE_S)
 
@@ -356,7 +356,7 @@ class ZooRegistry:
         elif found.group(1) == "manifests":
             self._manifest(exchange, found.group(2))
         else:
-            self._blob(exchange, found.group(2))
+            self._blob(exchange, found.group(2), self.animal.blob if self.sick else honest)
 
     def _manifest(self, exchange: Exchange, reference: str) -> None:
         manifest = self._find(reference)
@@ -371,7 +371,7 @@ class ZooRegistry:
             return self._manifests.get(reference)
         return self._by_tag.get(reference, self._any_tag)
 
-    def _blob(self, exchange: Exchange, digest: str) -> None:
+    def _blob(self, exchange: Exchange, digest: str, serve: Callable[[Visit], None]) -> None:
         data = self._blobs.get(digest)
         if data is None:
             exchange.reply(404, b'{"errors":[{"code":"BLOB_UNKNOWN"}]}')
@@ -388,7 +388,7 @@ class ZooRegistry:
                 exchange.reply(416, b"", {"Content-Range": f"bytes */{len(data)}"})
                 return
             visit = visit.but(start=start, stop=min(stop, len(data)), ranged=True)
-        (self.animal.blob if self.sick else honest)(visit)
+        serve(visit)
 
     def _answer_elsewhere(self, exchange: Exchange) -> None:
-        self._blob(exchange, exchange.path.rpartition("/")[2])
+        self._blob(exchange, exchange.path.rpartition("/")[2], honest)
