@@ -1,0 +1,65 @@
+# Hunqi. Plain `make` prints the targets. A fresh Debian 12 with make and Python 3.11 is enough for all of them.
+
+.DEFAULT_GOAL := help
+
+LISTEN ?= 127.0.0.1:5000
+DATA ?= .run/mirror
+T ?= tests
+BIN := .venv/bin
+RUNTIME := .venv/.runtime-installed
+DEVELOPMENT := .venv/.development-installed
+CODE := src tests $(wildcard tools)
+
+.PHONY: help up demo test check format bench soak lock packages clean
+
+help: ## print this
+	@echo "Hunqi: make TARGET"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	    printf '  %-10s %s\n' $$target "$$text"; done
+	@echo
+	@echo "  Variables of up: LISTEN=$(LISTEN) DATA=$(DATA); an upstream elsewhere: DOCKER_IO=http://HOST:PORT make up"
+
+up: $(RUNTIME) ## run the image accelerator in the foreground (Ctrl-C stops it)
+	@mkdir -p "$(DATA)"
+	@exec $(BIN)/hunqi mirror serve --listen "$(LISTEN)" --data "$(DATA)"
+
+demo: $(RUNTIME) packages ## show it at work without any network: a cold pull, a warm pull, the bytes that left the upstream
+	@exec $(BIN)/python tools/demo.py
+
+test: $(DEVELOPMENT) packages ## run every test, real clients included (T=tests/unit for some)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(T)
+
+check: $(DEVELOPMENT) ## linters, strict types, import contracts
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: $(DEVELOPMENT) ## put the code into the house format
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; writes docs/benchmarks.md
+	$(BIN)/python tools/bench.py
+
+soak: $(DEVELOPMENT) packages ## at least ten minutes of mixed load with faults
+	$(BIN)/python tools/soak.py
+
+lock: $(DEVELOPMENT) ## renew the locked dependencies from pyproject.toml
+	sh tools/lock.sh $(BIN)/uv
+
+packages: # Debian packages that real clients and registries come from
+	@sh tools/debian-packages.sh tests/testbed/packages.txt
+
+clean: ## remove the environment and what runs left behind
+	rm -rf .venv .run .pytest_cache .ruff_cache .hypothesis build dist
+
+$(RUNTIME): requirements.lock pyproject.toml tools/venv.sh
+	@sh tools/venv.sh requirements.lock
+	@touch $@
+
+# The development lock holds the other one: one installation serves both.
+$(DEVELOPMENT): requirements-dev.lock pyproject.toml tools/venv.sh
+	@sh tools/venv.sh requirements-dev.lock
+	@touch $@ $(RUNTIME)

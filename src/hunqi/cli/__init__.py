@@ -1,0 +1,1 @@
+"""Commands: ``hunqi mirror …``. A command parses, calls, and prints; it decides nothing."""

@@ -1,0 +1,79 @@
+"""The program ``hunqi``: its commands, and how errors end it (0 well, 1 failed, 2 used wrongly, 130 interrupted)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from hunqi.cli.serve import HELP as SERVE_HELP
+from hunqi.cli.serve import serve_command
+from hunqi.config import ConfigError
+from hunqi.errors import HunqiError
+
+
+def build_app() -> typer.Typer:
+    """Return the whole command tree."""
+    app = typer.Typer(
+        name="hunqi",
+        help="Hunqi: a self-hosted container cloud for Docker. It begins with `hunqi mirror serve`.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    mirror = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        help="The image accelerator: a streaming mirror of every registry that is also a registry of your own.",
+    )
+    app.callback()(_root)
+    mirror.command("serve", help=SERVE_HELP)(serve_command())
+    app.add_typer(mirror, name="mirror")
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hunqi {version('hunqi')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hunqi: a self-hosted container cloud for Docker. It begins with `hunqi mirror serve`."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the program with ``arguments`` (default the process' own) and return its exit code."""
+    try:
+        build_app()(args=None if arguments is None else list(arguments), prog_name="hunqi")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except ConfigError as error:
+        _complain(str(error))
+        return 2
+    except HunqiError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _complain(message: str) -> None:
+    text = Text.assemble(("error: ", "bold red"), message)
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text)
+
+
+def main() -> None:
+    """Run as a program."""
+    sys.exit(run())
