@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from hunqi.errors import UserError
 from hunqi.mirror.access.credentials import BadCredentials, Basic, Bearer, parse_authorization
-from hunqi.mirror.access.model import FOREIGN, NOBODY, Action, Caller, Decision, Scope, ScopeKind, under
+from hunqi.mirror.access.model import FOREIGN, NOBODY, Action, Caller, Decision, Scope, ScopeKind, clean_prefix, under
 from hunqi.mirror.access.passwords import Passwords
 from hunqi.mirror.access.rules import Rules
 from hunqi.mirror.access.scopes import CATALOG, scope_text
@@ -64,7 +64,7 @@ class Gate:
         self._passwords = passwords
         self._was_pushed = was_pushed
         self._allow_anonymous_push = settings.allow_anonymous_push
-        self._local = frozenset(prefix.removesuffix("*").rstrip("/") for prefix in settings.local)
+        self._local = frozenset(clean_prefix(prefix) for prefix in settings.local)
         self._current = Rules(users.load(), self._allow_anonymous_push)
 
     @classmethod
@@ -214,20 +214,30 @@ class Gate:
             target = resolve(wish.name)
         except UserError:
             return []
-        found: dict[str, set[Action]] = {}
-        for action in wish.actions:
-            # A name that no push made local yet reads as an upstream's in a pull; a push always means the local one.
-            meant = target if action is Action.PULL else Target(None, wish.name)
-            if self._may_have(caller, action, meant, public=public):
-                found.setdefault(meant.key, set()).add(action)
-        return [Scope(ScopeKind.REPOSITORY, key, frozenset(actions)) for key, actions in found.items()]
+        if target.upstream is None:
+            return self._allowed(caller, wish, target)
+        if Action.PUSH in wish.actions and not wish.name.startswith(f"{target.upstream}/"):
+            # The name reads as an upstream's until the first push makes it local. One token lasts for the whole push,
+            # so it carries what the caller may do from then on.
+            granted = self._allowed(caller, wish, Target(None, wish.name))
+            if any(Action.PUSH in scope.actions for scope in granted):
+                return granted
+        return self._of_upstream(caller, wish, target, public=public)
 
-    def _may_have(self, caller: Caller, action: Action, target: Target, *, public: Callable[[Target], bool]) -> bool:
-        if self.check(caller, action, target, public=None) is Decision.ALLOW:
-            return True
-        if action is not Action.PULL or target.is_local:
-            return False
-        return self.check(caller, action, target, public=public(target)) is Decision.ALLOW
+    def _of_upstream(
+        self, caller: Caller, wish: Scope, target: Target, *, public: Callable[[Target], bool]
+    ) -> list[Scope]:
+        if Action.PULL not in wish.actions:
+            return []
+        if self.check(caller, Action.PULL, target, public=None) is Decision.ALLOW or public(target):
+            return [Scope(ScopeKind.REPOSITORY, target.key, _PULL_ONLY)]
+        return []
+
+    def _allowed(self, caller: Caller, wish: Scope, target: Target) -> list[Scope]:
+        actions = frozenset(
+            action for action in wish.actions if self.check(caller, action, target, public=None) is Decision.ALLOW
+        )
+        return [Scope(ScopeKind.REPOSITORY, target.key, actions)] if actions else []
 
 
 def _quotable(text: str) -> str:

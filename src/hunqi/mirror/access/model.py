@@ -58,7 +58,7 @@ class Grant:
     @classmethod
     def of(cls, prefix: str, actions: Iterable[Action]) -> Grant:
         """Return the grant, ``team/`` and ``team/*`` read as ``team``; raise :class:`GrantError`."""
-        cleaned = prefix if prefix == EVERYTHING else prefix.removesuffix("*").rstrip("/")
+        cleaned = clean_prefix(prefix)
         given = frozenset(actions)
         if cleaned != EVERYTHING and not _PREFIX.fullmatch(cleaned):
             raise GrantError(f"{prefix[:200]!r} is not a repository prefix: write 'team', 'docker.io/acme' or '*'")
@@ -128,6 +128,11 @@ class Users:
     def reserves(self, repository: str) -> bool:
         """Whether some user was given the pushes to ``repository``, so that nobody else pushes there."""
         return under(self._reserved, repository)
+
+
+def clean_prefix(text: str) -> str:
+    """Return ``team`` for ``team/`` and ``team/*``, anything else as it is."""
+    return text.removesuffix("/*").removesuffix("/")
 
 
 def under(prefixes: frozenset[str], repository: str) -> bool:

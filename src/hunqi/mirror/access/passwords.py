@@ -86,7 +86,7 @@ class Passwords:
         if not self._slots.acquire(timeout=WAIT_S):
             raise PasswordCheckError("too many passwords are being checked: try again later")
         try:
-            return self._hasher.verify(password_hash, password)
+            return self._hasher.verify(password_hash, password.encode("utf-8", "surrogatepass"))
         except VerifyMismatchError:
             return False
         except VerificationError as error:

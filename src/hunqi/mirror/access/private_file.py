@@ -55,19 +55,21 @@ def remove_leftovers(path: Path) -> None:
 
 def open_lock(path: Path) -> int:
     """Return a descriptor of the lock file ``path``, created if need be; the caller closes it."""
+    owner = _owner_of(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
-    _own_like_neighbours(descriptor, path)
+    _give(descriptor, owner)
     return descriptor
 
 
 def _write_temporary(path: Path, content: bytes) -> Path:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = _owner_of(path)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), _MODE)
-            _own_like_neighbours(file.fileno(), path)
+            _give(file.fileno(), owner)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -77,14 +79,16 @@ def _write_temporary(path: Path, content: bytes) -> Path:
     return temporary
 
 
-def _own_like_neighbours(descriptor: int, path: Path) -> None:
-    if os.geteuid() != 0:
-        return
+def _owner_of(path: Path) -> os.stat_result:
     try:
-        owner = path.stat()
+        return path.stat()
     except FileNotFoundError:
-        owner = path.parent.stat()
-    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        return path.parent.stat()
+
+
+def _give(descriptor: int, owner: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _sync_directory(directory: Path) -> None:

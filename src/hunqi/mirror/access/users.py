@@ -71,6 +71,7 @@ class UsersFile:
         self.path = path
         self._hasher = hasher or new_hasher()
         self._read: _Read | None = None
+        self._unreadable = False
 
     def load(self) -> Users:
         """Return the users of this moment; costs one ``stat`` while the file has not changed.
@@ -79,6 +80,7 @@ class UsersFile:
         """
         read = self._read
         stamp: _Stamp | None = None
+        unreadable = False
         try:
             stamp = _stamp(os.stat(self.path))  # noqa: PTH116  (half the cost of Path.stat, on every request)
             if read is not None and read.stamp == stamp:
@@ -87,12 +89,18 @@ class UsersFile:
         except FileNotFoundError:
             if read is None or read.stamp is not None:
                 read = _Read(None, Users())
-        except (OSError, UsersFileError) as error:
+        except OSError as error:
             if read is None:
                 raise self._broken(error) from error
-            _log.error("users file broken, the last good one stays in force: %s", self._broken(error))
+            unreadable = True
+            if not self._unreadable:
+                self._report(error)
+        except UsersFileError as error:
+            if read is None:
+                raise self._broken(error) from error
+            self._report(error)
             read = _Read(stamp, read.users)
-        self._read = read
+        self._read, self._unreadable = read, unreadable
         return read.users
 
     def list(self) -> tuple[User, ...]:
@@ -132,10 +140,12 @@ class UsersFile:
         if name == ANONYMOUS:
             _require_public(given)
         with self._writing() as users:
-            if name == ANONYMOUS:
+            if name != ANONYMOUS:
+                users[name] = User(name, _known(users, name).password_hash, given)
+            elif given:
                 users[name] = User(name, None, given)
             else:
-                users[name] = User(name, _known(users, name).password_hash, given)
+                users.pop(name, None)
 
     def remove(self, name: str) -> None:
         """Remove a user; raises :class:`UnknownUserError` or :class:`UsersFileError`."""
@@ -144,10 +154,13 @@ class UsersFile:
             del users[name]
 
     def _hash(self, password: str) -> str:
-        size = len(password.encode("utf-8", "surrogatepass"))
-        if not 0 < size <= MAX_PASSWORD_BYTES:
+        try:
+            secret = password.encode()
+        except UnicodeEncodeError:
+            raise PasswordError("the password is not UTF-8") from None
+        if not 0 < len(secret) <= MAX_PASSWORD_BYTES:
             raise PasswordError(f"a password has 1 to {MAX_PASSWORD_BYTES} bytes")
-        return self._hasher.hash(password)
+        return self._hasher.hash(secret)
 
     def _parse(self) -> _Read:
         with self.path.open("rb") as file:
@@ -203,6 +216,9 @@ class UsersFile:
             write_private(self.path, format_users(users))
         except OSError as error:
             raise UsersFileError(f"the users file {self.path} cannot be written: {error.strerror}") from error
+
+    def _report(self, error: Exception) -> None:
+        _log.error("what the users file last said stays in force: %s", self._broken(error))
 
     def _broken(self, error: Exception) -> UsersFileError:
         fault = error.strerror if isinstance(error, OSError) else str(error)
