@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from hunqi.mirror.access.model import Grant
+from hunqi.mirror.access.users import UsersFile
 from testbed.processes import children, descendants, is_alive, open_files, pss_bytes, wait_for
 from testbed.programs import Daemon, ProcessFailedError, free_port, run
 
@@ -33,17 +35,21 @@ class RunningMirror:
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         workers: int | None = None,
-        port: int | None = None,
+        config: str | None = None,
     ) -> None:
-        """``upstreams`` and ``relays`` map an upstream's name to a URL; ``args`` are further arguments of ``serve``."""
+        """``upstreams`` and ``relays`` map an upstream's name to a URL; ``args`` are further arguments of ``serve``.
+
+        ``config`` is the text of a ``hunqi.toml``.
+        """
         self.directory = directory
         self.data = directory / "data"
         self.log = directory / "mirror.log"
-        self.port = port or free_port()
+        self.port = free_port()
         self.args = list(args)
         self.upstreams = dict(upstreams or {})
         self.relays = list(relays)
         self.workers = workers
+        self.config = config
         self.env = dict(env or {})
         self.scheme = "http"
         self._daemon: Daemon | None = None
@@ -84,11 +90,15 @@ class RunningMirror:
             command += ["--relay", f"{name}={url}"]
         if self.workers is not None:
             command += ["--workers", str(self.workers)]
+        if self.config is not None:
+            command += ["--config", str(self.directory / "hunqi.toml")]
         return command + self.args
 
     def start(self, *, timeout_s: float = _READY_S) -> None:
         """Start the processes; raise :class:`ProcessFailedError` with the log's tail when it does not become ready."""
         self.data.mkdir(parents=True, exist_ok=True)
+        if self.config is not None:
+            (self.directory / "hunqi.toml").write_text(self.config)
         self._daemon = Daemon(self.command(), log=self.log, env=self.environment())
         try:
             self._daemon.wait_until(self.is_ready, timeout_s=timeout_s)
@@ -117,6 +127,11 @@ class RunningMirror:
         for pid in below:
             wait_for(lambda pid=pid: not is_alive(pid), timeout_s=10.0, what=f"end of process {pid}")
         return status
+
+    def add_user(self, name: str, password: str, *grants: str) -> None:
+        """Add a user with grants such as ``team:pull,push``; also while the mirror is not running."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        UsersFile(self.data / "users.json").add(name, password, [Grant.parse(grant) for grant in grants])
 
     def terminate(self) -> None:
         """SIGTERM, without waiting."""
