@@ -75,7 +75,7 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
         return min(float(text), MAX_RETRY_AFTER_S)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     aware = date if date.tzinfo else date.replace(tzinfo=UTC)
     return min(max((aware - now).total_seconds(), 0.0), MAX_RETRY_AFTER_S)

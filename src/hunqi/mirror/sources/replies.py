@@ -95,6 +95,6 @@ def _now(reply: Reply) -> datetime:
     """Return the source's own idea of now, so that a ``Retry-After`` date needs no common clock."""
     try:
         date = parsedate_to_datetime(reply.headers.get("Date") or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return datetime.now(UTC)
     return date if date.tzinfo else date.replace(tzinfo=UTC)

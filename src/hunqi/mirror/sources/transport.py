@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import threading
 import time
 from collections import defaultdict
@@ -13,7 +14,7 @@ from typing import Final, cast
 
 from hunqi.mirror.settings import Deadlines
 from hunqi.mirror.sources.dial import Dialer
-from hunqi.mirror.sources.errors import Phase, SourceCut, SourceMisbehaves, SourceTimeout
+from hunqi.mirror.sources.errors import Phase, SourceCut, SourceMisbehaves, SourceTimeout, SourceUnreachable
 from hunqi.mirror.sources.reply import Reply
 from hunqi.mirror.sources.urls import Endpoint, Url
 from hunqi.mirror.sources.wire import Wire
@@ -94,6 +95,8 @@ class Transport:
         except TimeoutError as error:
             raise SourceTimeout(self.label, Phase.FIRST_BYTE, limit_s) from error
         except OSError as error:
+            if _is_tls_refusal(error):
+                raise SourceUnreachable(self.label, f"{endpoint} refuses our TLS: {error.strerror}") from error
             raise SourceCut(self.label, f"{endpoint} closed the connection without an answer ({error})") from error
         except (http.client.HTTPException, ValueError) as error:
             raise SourceMisbehaves(
@@ -136,3 +139,8 @@ class Transport:
             wire.close()
 
         return release
+
+
+def _is_tls_refusal(error: OSError) -> bool:
+    """Whether the server broke off by an alert: in TLS 1.3 it judges our certificate only after the handshake."""
+    return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
