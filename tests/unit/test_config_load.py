@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hunqi.config import ConfigError, FlagValue, Inputs, load_data_dir, load_mirror_settings
+from hunqi.config import ConfigError, FlagValue, Inputs, load_mirror_settings, load_places
 from hunqi.mirror.settings import (
     GIB,
     MIB,
@@ -362,5 +362,9 @@ def test_a_directory_is_no_key(desk: Desk) -> None:
 
 def test_commands_find_the_data_directory_even_when_other_settings_are_wrong(desk: Desk) -> None:
     inputs = desk.inputs(file='[mirror]\ndata = "/srv/m"\nworkers = 0\nnope = 1\n')
-    assert load_data_dir(inputs) == Path("/srv/m")
-    assert load_data_dir(desk.inputs(environ={"HUNQI_MIRROR_DATA": "/e"}, flags={"data": "/f"})) == Path("/f")
+    places = load_places(inputs)
+    assert (places.data_dir, places.users_file) == (Path("/srv/m"), Path("/srv/m/users.json"))
+    places = load_places(desk.inputs(environ={"HUNQI_MIRROR_DATA": "/e"}, flags={"data": "/f"}))
+    assert places.data_dir == Path("/f")
+    places = load_places(desk.inputs(flags={"access.users-file": "u.json"}))
+    assert places.users_file == desk.directory / "u.json"

@@ -11,8 +11,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from hunqi.cli import certs, content, inspect, transfer, users
+from hunqi.cli.install import install
 from hunqi.cli.serve import HELP as SERVE_HELP
 from hunqi.cli.serve import serve_command
+from hunqi.cli.setup import command as setup
 from hunqi.config import ConfigError
 from hunqi.errors import HunqiError
 
@@ -34,8 +37,23 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     mirror.command("serve", help=SERVE_HELP)(serve_command())
+    _add_operations(mirror)
+    mirror.add_typer(setup.app, name="setup")
+    mirror.command("install")(install)
+    mirror.add_typer(users.app, name="user")
+    mirror.add_typer(certs.app, name="certs")
     app.add_typer(mirror, name="mirror")
     return app
+
+
+def _add_operations(mirror: typer.Typer) -> None:
+    panel = "On the running mirror"
+    for command in (inspect.status, inspect.stat, inspect.ls, content.pin, content.unpin, content.rm):
+        mirror.command(rich_help_panel=panel)(command)
+    for command in (content.gc, content.verify, content.reload, transfer.warm):
+        mirror.command(rich_help_panel=panel)(command)
+    mirror.command("export", rich_help_panel=panel)(transfer.export_images)
+    mirror.command("import", rich_help_panel=panel)(transfer.import_images)
 
 
 def _print_version(wanted: bool) -> None:

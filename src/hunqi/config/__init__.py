@@ -7,6 +7,15 @@ come in one report.
 
 from hunqi.config.faults import ConfigError, Fault
 from hunqi.config.layers import FlagValue, Inputs, process_inputs
-from hunqi.config.load import load_data_dir, load_mirror_settings
+from hunqi.config.load import Places, load_mirror_settings, load_places
 
-__all__ = ["ConfigError", "Fault", "FlagValue", "Inputs", "load_data_dir", "load_mirror_settings", "process_inputs"]
+__all__ = [
+    "ConfigError",
+    "Fault",
+    "FlagValue",
+    "Inputs",
+    "Places",
+    "load_mirror_settings",
+    "load_places",
+    "process_inputs",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from hunqi.mirror.names import Names
 from hunqi.mirror.settings import Address, MirrorSettings, PeerSettings, RetentionRule, TlsFiles
 
 MAX_DEFAULT_WORKERS: Final = 8
+USERS_FILE_NAME: Final = "users.json"
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 
 
@@ -44,15 +45,29 @@ def load_mirror_settings(inputs: Inputs) -> MirrorSettings:
     return settings
 
 
-def load_data_dir(inputs: Inputs) -> Path:
-    """Return only the data directory, for commands that talk to a running mirror; raise :class:`ConfigError`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a mirror keeps what commands work on."""
+
+    data_dir: Path
+    users_file: Path
+
+
+def load_places(inputs: Inputs) -> Places:
+    """Return only the places, for commands beside a running mirror: faults elsewhere are not theirs.
+
+    Raises :class:`ConfigError`.
+    """
     layers = read_layers(inputs)
     layers.faults.clear()
     evaluator = Evaluator(layers, inputs.home)
-    value = evaluator.fields(_BY_KEY["data"], layers.find("data"))
+    values: dict[str, Any] = {}
+    for key in ("data", "access.users-file"):
+        values |= evaluator.fields(_BY_KEY[key], layers.find(key))
     if layers.faults:
         raise ConfigError(layers.faults)
-    return value.get("data_dir", default_data_dir(inputs))
+    data_dir: Path = values.get("data_dir", default_data_dir(inputs))
+    return Places(data_dir=data_dir, users_file=values.get("access.users_file", data_dir / USERS_FILE_NAME))
 
 
 def default_data_dir(inputs: Inputs) -> Path:

@@ -1,0 +1,139 @@
+"""``pin``, ``unpin``, ``rm``, ``gc``, ``verify``, ``reload``: changing what a running mirror keeps."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+import typer
+
+from hunqi.cli.instance import Instance, find_instance
+from hunqi.cli.options import ConfigOption, DataOption, JsonOption
+from hunqi.cli.show import Bars, out, print_json, print_rows
+from hunqi.kit.rpc import Payload
+from hunqi.kit.units import show_size
+
+ImagesArgument = Annotated[
+    list[str], typer.Argument(metavar="IMAGE...", help="Such as docker.io/library/nginx:1.27 or team/app@sha256:...")
+]
+
+
+def pin(
+    images: ImagesArgument,
+    *,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; shown by ls.")] = "",
+    data: DataOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep images whatever happens: what a pinned manifest refers to is never evicted.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi mirror pin docker.io/library/postgres:15 --reason "production"[/cyan]
+    """
+    instance = find_instance(data, config)
+    _each(instance, "operate.pin", images, {"reason": reason}, verb="pinned", as_json=as_json)
+
+
+def unpin(
+    images: ImagesArgument, *, data: DataOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Let pinned images be evicted again.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi mirror unpin docker.io/library/postgres:15[/cyan]
+    """
+    _each(find_instance(data, config), "operate.unpin", images, {}, verb="unpinned", as_json=as_json)
+
+
+def rm(
+    images: ImagesArgument, *, data: DataOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Forget images: mirrored ones are fetched again when asked for, pushed ones are gone.
+
+    Space is given back by the next gc.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi mirror rm ghcr.io/owner/app:nightly && hunqi mirror gc[/cyan]
+    """
+    _each(find_instance(data, config), "operate.rm", images, {}, verb="removed", as_json=as_json)
+
+
+def _each(instance: Instance, op: str, images: list[str], options: Payload, *, verb: str, as_json: bool) -> None:
+    answers: list[Payload] = []
+    for image in images:
+        answers.append({"image": image, **instance.ask(op, image=image, **options)})
+        if not as_json:
+            out().print(f"{verb} {image}")
+    if as_json:
+        print_json(answers)
+
+
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what nothing refers to, what retention rules no longer keep, and what is over the size limit.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi mirror gc --dry-run[/cyan]
+      [cyan]hunqi mirror gc[/cyan]
+    """
+    removed: list[Payload] = []
+    result = find_instance(data, config).work("operate.gc", {"dry_run": dry_run}, on_event=removed.append)
+    if as_json:
+        print_json({**result, "events": removed})
+        return
+    if removed:
+        print_rows(removed, columns=("removed", "reason", "bytes"))
+    freed = sum(int(event.get("bytes") or 0) for event in removed)
+    would = "would be " if dry_run else ""
+    out().print(f"{len(removed)} {would}removed, {show_size(freed)} {would}freed")
+
+
+def verify(*, data: DataOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Read everything that is kept and check each digest; what is bad is removed. Exit code 1 if anything was bad.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi mirror verify[/cyan]
+    """
+    last: Payload = {}
+
+    def advance(event: Payload) -> None:
+        last.update(event)
+        bars.advance("verifying", done=event["done"], total=event["total"])
+
+    with Bars(quiet=as_json) as bars:
+        result = find_instance(data, config).work("operate.verify", {}, on_event=advance)
+    bad = _count(result.get("bad", last.get("bad", 0)))
+    if as_json:
+        print_json(result)
+    else:
+        out().print(f"{show_size(last.get('total', 0))} verified, {'nothing is bad' if not bad else f'{bad} bad'}")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _count(value: object) -> int:
+    return len(cast("list[object]", value)) if isinstance(value, list) else int(str(value or 0))
+
+
+def reload(*, data: DataOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Have the mirror read its configuration and certificates again, without losing a connection.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi mirror reload[/cyan]
+    """
+    answer = find_instance(data, config).ask("operate.reload")
+    if as_json:
+        print_json(answer)
+    else:
+        out().print("reloaded")
