@@ -1,0 +1,1 @@
+"""What starts and wires: a supervisor that forks, one fetcher, N workers."""

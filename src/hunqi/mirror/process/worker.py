@@ -1,0 +1,226 @@
+"""A worker process: one event loop, one shared port, the endpoints, and a connection to the fetcher."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from aiohttp import web
+
+from hunqi.kit.rpc import Payload, RpcClient
+from hunqi.mirror.access.gate import Gate
+from hunqi.mirror.names import Names
+from hunqi.mirror.process.child import begin_logging, node_id, stop_event
+from hunqi.mirror.process.supervisor import ChildContext, shared_listener
+from hunqi.mirror.serve.accounts import AccessLog, Counters
+from hunqi.mirror.serve.blobs import BlobEndpoints
+from hunqi.mirror.serve.door import Door
+from hunqi.mirror.serve.fetcher import FetcherClient, FetchState
+from hunqi.mirror.serve.follow import Followers, open_part_or_content
+from hunqi.mirror.serve.health import HealthEndpoints
+from hunqi.mirror.serve.manifests import HotAnswers, ManifestEndpoints
+from hunqi.mirror.serve.push import PushEndpoints
+from hunqi.mirror.serve.token import TokenEndpoint
+from hunqi.mirror.serve.worker import Touches, Worker, report_every
+from hunqi.mirror.settings import MirrorSettings, TlsFiles
+from hunqi.mirror.store.catalogue import Catalogue
+from hunqi.mirror.store.content import ContentFiles
+from hunqi.mirror.store.model import LinkKind
+from hunqi.mirror.store.uploads import Uploads
+from hunqi.oci.digest import Digest
+from hunqi.oci.reference import Reference, Tag
+
+FETCHER_SOCKET: Final = "fetcher.sock"
+_PUSH_THREADS: Final = 8
+_TOUCH_S: Final = 5.0
+_REPORT_S: Final = 1.0
+_KEEP_ALIVE_S: Final = 75.0
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def run_worker(context: ChildContext) -> None:
+    """Serve until told to stop; the main function of a worker process."""
+    begin_logging()
+    asyncio.run(_Process(context).run())
+
+
+class _Process:
+    def __init__(self, context: ChildContext) -> None:
+        self._context = context
+        settings = context.settings
+        self._settings = settings
+        self._catalogue = Catalogue.open(settings.data_dir)
+        self._files = ContentFiles(self._catalogue)
+        self._rpc = RpcClient(settings.data_dir / FETCHER_SOCKET, on_notice=self._on_notice)
+        self._fetcher = FetcherClient(self._rpc)
+        self._followers = Followers(self._fetcher, open_file=partial(_open, settings.data_dir, self._files))
+        self._counters = Counters()
+        self._touches = Touches()
+        self._executor = ThreadPoolExecutor(_PUSH_THREADS, thread_name_prefix="push")
+        self._lost_fetcher = asyncio.Event()
+        self._log = _access_log(settings)
+
+    async def run(self) -> None:
+        context, settings = self._context, self._settings
+        stop = stop_event(context.parent)
+        worker = self._build()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._rpc.run()),
+                group.create_task(self._rejoin()),
+                group.create_task(report_every(_TOUCH_S, self._hand_over_touches)),
+                group.create_task(report_every(_REPORT_S, self._hand_over_counts)),
+            ]
+            runners = [await _serve(worker.answer, context, settings)]
+            if context.peer_address is not None:
+                runners.append(await _serve_peers(worker.answer_peer, context, settings))
+            await stop.wait()
+            for runner in runners:
+                await runner.cleanup()
+            self._hand_over_touches()
+            self._hand_over_counts()
+            await asyncio.sleep(0.05)
+            for task in tasks:
+                task.cancel()
+        self._executor.shutdown(wait=True)
+        if self._log is not None:
+            self._log.flush()
+
+    def _build(self) -> Worker:
+        settings, catalogue = self._settings, self._catalogue
+        gate = Gate.open(settings.access, settings.data_dir, was_pushed=self._was_pushed)
+        names = Names(
+            upstreams=frozenset(origin.name for origin in settings.upstreams),
+            default_upstream=settings.default_upstream,
+            is_local_namespace=gate.is_local_namespace,
+        )
+        door = Door(
+            gate=gate,
+            names=names,
+            catalogue=catalogue,
+            fetcher=self._fetcher,
+            node_id=node_id(settings.data_dir),
+            visibility_s=settings.tags.visibility_s,
+            origins={origin.name: origin for origin in settings.upstreams},
+            credentialed=frozenset(
+                origin.name
+                for origin in (*settings.upstreams, *settings.relays)
+                if origin.credentials_file is not None or origin.credential_helper is not None
+            ),
+        )
+        return Worker(
+            door=door,
+            manifests=ManifestEndpoints(
+                catalogue=catalogue,
+                fetcher=self._fetcher,
+                hot=HotAnswers(catalogue),
+                tags=settings.tags,
+                touch=self._touches.add,
+            ),
+            blobs=BlobEndpoints(
+                catalogue=catalogue,
+                files=self._files,
+                fetcher=self._fetcher,
+                followers=self._followers,
+                touch=self._touches.add,
+            ),
+            push=PushEndpoints(
+                catalogue=catalogue,
+                uploads=Uploads(catalogue, self._files),
+                may_read=door.may_read_for_mount,
+                source_of=lambda name: names.resolve(name).key,
+                after_commit=self._after_commit,
+                after_delete=self._after_delete,
+                location_base=lambda _request: "",
+                executor=self._executor,
+            ),
+            token=TokenEndpoint(gate, door),
+            health=HealthEndpoints(fetcher=self._fetcher, counters=self._counters, worker=self._context.index),
+            counters=self._counters,
+            access_log=self._log,
+        )
+
+    def _on_notice(self, topic: str, payload: Payload) -> None:
+        if topic == "progress":
+            self._followers.on_progress(FetchState.from_payload(payload))
+
+    async def _rejoin(self) -> None:
+        self._rpc.on_connect = self._lost_fetcher.set
+        while True:
+            await self._lost_fetcher.wait()
+            self._lost_fetcher.clear()
+            await self._followers.rejoin()
+
+    def _was_pushed(self, namespace: str) -> bool:
+        return namespace in self._catalogue.pushed_namespaces()
+
+    async def _after_commit(self, repo: str, digest: Digest, kind: LinkKind, tags: tuple[Tag, ...]) -> None:
+        if self._settings.peers.urls:
+            await self._fetcher.replicate(repo, digest, kind=kind.name, tags=tuple(tag.name for tag in tags))
+
+    async def _after_delete(self, repo: str, reference: Reference, kind: LinkKind) -> None:
+        if self._settings.peers.urls:
+            await self._fetcher.withdraw(repo, reference, kind=kind.name)
+
+    def _hand_over_touches(self) -> None:
+        self._fetcher.touched(self._touches.take())
+
+    def _hand_over_counts(self) -> None:
+        self._fetcher.report(self._context.index, {"worker": self._context.index, "report": self._counters.report()})
+
+
+async def _serve(handler: Answer, context: ChildContext, settings: MirrorSettings) -> web.ServerRunner:
+    runner = await _runner(handler, settings)
+    await web.SockSite(runner, shared_listener(context.address), ssl_context=_tls(settings.tls)).start()
+    return runner
+
+
+async def _serve_peers(handler: Answer, context: ChildContext, settings: MirrorSettings) -> web.ServerRunner:
+    runner = await _runner(handler, settings)
+    assert context.peer_address is not None  # noqa: S101
+    site = web.SockSite(runner, shared_listener(context.peer_address), ssl_context=_tls(settings.peers.tls))
+    await site.start()
+    return runner
+
+
+async def _runner(handler: Answer, settings: MirrorSettings) -> web.ServerRunner:
+    server = web.Server(
+        handler,
+        access_log=None,
+        handler_cancellation=True,
+        auto_decompress=False,
+        keepalive_timeout=_KEEP_ALIVE_S,
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=settings.drain_s)
+    await runner.setup()
+    return runner
+
+
+def _tls(files: TlsFiles | None) -> ssl.SSLContext | None:
+    if files is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.cert_file, files.key_file)
+    if files.ca_file is not None:
+        context.load_verify_locations(files.ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _open(data_dir: Path, files: ContentFiles, digest: Digest) -> BinaryIO | None:
+    part = data_dir / "parts" / f"{digest.algorithm}-{digest.hex}.part"
+    return open_part_or_content(part, files.path(digest))
+
+
+def _access_log(settings: MirrorSettings) -> AccessLog | None:
+    if settings.access_log is None:
+        return AccessLog(sys.stdout.fileno())
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    return AccessLog(os.open(settings.access_log, flags, 0o640))

@@ -1,0 +1,174 @@
+"""The way in: from a request to an :class:`Asking` whose caller may do what it asks; all authorisation passes here.
+
+Whether an upstream's repository is public is remembered in the catalogue and decided by the fetcher. A repository of
+which nothing is stored, at an upstream for which there are no credentials, needs no decision: only an anonymous answer
+of that upstream can bring anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from aiohttp import web
+
+from hunqi.kit.rpc import RpcError, RpcUnavailableError
+from hunqi.mirror.access.gate import Gate
+from hunqi.mirror.access.model import NOBODY, Action, Caller, Decision
+from hunqi.mirror.names import Names, Target
+from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace, read_hops
+from hunqi.mirror.serve.fetcher import FetcherClient, Via
+from hunqi.mirror.settings import Origin
+from hunqi.mirror.store.catalogue import Catalogue
+from hunqi.oci.reference import Reference
+
+_REFRESH_SHARE: Final = 0.75
+"""From this share of its life on, a remembered visibility is refreshed behind the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Admits requests."""
+
+    gate: Gate
+    names: Names
+    catalogue: Catalogue
+    fetcher: FetcherClient
+    node_id: str
+    visibility_s: float
+    origins: Mapping[str, Origin]
+    """The upstreams, with the repositories that may be mirrored of each."""
+    credentialed: frozenset[str]
+    """Upstreams that the fetcher may show credentials to."""
+
+    async def caller(self, request: web.BaseRequest) -> Caller:
+        """Return who asks; a password is checked in a thread. Raises what the gate's ``authenticate`` does."""
+        header = request.headers.get("Authorization")
+        known = self.gate.recall(header)
+        return known if known is not None else await asyncio.to_thread(self.gate.authenticate, header)
+
+    def recall(self, request: web.BaseRequest) -> Caller | None:
+        """Return who asks if that takes no password check."""
+        return self.gate.recall(request.headers.get("Authorization"))
+
+    async def admit_pull(
+        self, request: web.BaseRequest, trace: Trace, *, name: str, reference: Reference | None, from_peer: bool
+    ) -> Asking:
+        """Return the request for reading ``name``; raise :class:`NotYourBusinessError` or what names raise."""
+        ns = request.query.get("ns")
+        target = self.names.resolve(name, ns)
+        self._check_patterns(target)
+        caller = NOBODY if from_peer else await self.caller(request)
+        asking = Asking(
+            request=request,
+            trace=trace,
+            caller=caller,
+            target=target,
+            name=name,
+            via=Via(hops=read_hops(request, self.node_id), from_peer=from_peer),
+            headers=(("OCI-Namespace", ns),) if ns else (),
+        )
+        _note(trace, asking)
+        if not from_peer and not await self.may_pull(caller, target, reference):
+            raise self._refusal(request, caller, Action.PULL, target, name)
+        return asking
+
+    async def admit_change(
+        self, request: web.BaseRequest, trace: Trace, *, name: str, action: Action, from_peer: bool
+    ) -> Asking:
+        """Return the request for pushing to or deleting from ``name``, which must be local."""
+        target = self.names.resolve_push(name, request.query.get("ns"))
+        caller = NOBODY if from_peer else await self.caller(request)
+        asking = Asking(
+            request=request,
+            trace=trace,
+            caller=caller,
+            target=target,
+            name=name,
+            via=Via(hops=read_hops(request, self.node_id), from_peer=from_peer),
+        )
+        _note(trace, asking)
+        if not from_peer and self.gate.check(caller, action, target, public=None) is not Decision.ALLOW:
+            raise self._refusal(request, caller, action, target, name)
+        return asking
+
+    async def may_pull(self, caller: Caller, target: Target, reference: Reference | None) -> bool:
+        """Whether ``caller`` may read ``target``, asking for its visibility only where that decides."""
+        if self.gate.check(caller, Action.PULL, target, public=None) is Decision.ALLOW:
+            return True
+        if target.is_local:
+            return False
+        public = await self.is_public(target, reference)
+        return self.gate.check(caller, Action.PULL, target, public=public) is Decision.ALLOW
+
+    def may_pull_now(self, caller: Caller, target: Target) -> bool:
+        """As :meth:`may_pull`, by what is remembered and fresh; never asks anybody."""
+        public = None if target.is_local else self._remembered(target)
+        return self.gate.check(caller, Action.PULL, target, public=public) is Decision.ALLOW
+
+    async def is_public(self, target: Target, reference: Reference | None) -> bool:
+        """Return whether anybody may see an upstream's repository."""
+        remembered = self._remembered(target)
+        if remembered is not None:
+            return remembered
+        if target.upstream not in self.credentialed and not self.catalogue.has_repository(target.key):
+            return True
+        try:
+            return await self.fetcher.is_public(target, reference)
+        except (RpcError, RpcUnavailableError):
+            last = self.catalogue.visibility(target.key)
+            return last is not None and last.public
+
+    async def may_read_for_mount(self, request: web.BaseRequest, repo: str) -> bool:
+        """Whether the caller of a mount may read its source."""
+        target = self.target_of_key(repo)
+        return await self.may_pull(await self.caller(request), target, None)
+
+    def target_of_key(self, key: str) -> Target:
+        """Return the repository of a store's key."""
+        first, slash, rest = key.partition("/")
+        return Target(first, rest) if slash and first in self.names.upstreams else Target(None, key)
+
+    def challenge_for_ping(self, request: web.BaseRequest) -> NotYourBusinessError:
+        """Return the refusal of ``/v2/`` itself."""
+        challenge = self.gate.challenge(None, (), _base_url(request))
+        return NotYourBusinessError("log in first", challenge=challenge)
+
+    def _check_patterns(self, target: Target) -> None:
+        origin = self.origins.get(target.upstream or "")
+        if origin is None:
+            return
+        repository = target.repository
+        allowed = not origin.allow or any(fnmatchcase(repository, pattern) for pattern in origin.allow)
+        if not allowed or any(fnmatchcase(repository, pattern) for pattern in origin.deny):
+            raise NotYourBusinessError(f"the operator of this mirror does not mirror {target.key}", challenge=None)
+
+    def _remembered(self, target: Target) -> bool | None:
+        row = self.catalogue.visibility(target.key)
+        if row is None or row.decided_at + self.visibility_s * _REFRESH_SHARE < time.time():
+            return None
+        return row.public
+
+    def _refusal(
+        self, request: web.BaseRequest, caller: Caller, action: Action, target: Target, name: str
+    ) -> NotYourBusinessError:
+        message = self.gate.explain(caller, action, target)
+        if self.gate.check(caller, action, target, public=False) is not Decision.UNAUTHENTICATED:
+            return NotYourBusinessError(message, challenge=None)
+        actions = (Action.PULL,) if action is Action.PULL else (Action.PULL, action)
+        written = None if request.query.get("ns") else name
+        challenge = self.gate.challenge(target, actions, _base_url(request), written=written)
+        return NotYourBusinessError(message, challenge=challenge)
+
+
+def _note(trace: Trace, asking: Asking) -> None:
+    trace.user = asking.caller.name or ("peer" if asking.via.from_peer else "-")
+    trace.repository = asking.target.key
+
+
+def _base_url(request: web.BaseRequest) -> str:
+    return f"{request.scheme}://{request.host}"

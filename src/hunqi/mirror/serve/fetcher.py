@@ -1,0 +1,195 @@
+"""What a worker asks of the fetcher process, with the values that come back."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from hunqi.kit.rpc import Payload, RpcClient, RpcError
+from hunqi.mirror.names import Target
+from hunqi.oci.digest import Digest
+from hunqi.oci.reference import Reference
+
+_MANIFEST_S: Final = 60.0
+_FETCH_S: Final = 60.0
+
+
+class FetchStatus(Enum):
+    """How a fetch stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    NO_SPACE = "no-space"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Via:
+    """The way that a question came: it must not go back along it."""
+
+    hops: tuple[str, ...] = ()
+    """The mirrors that it passed."""
+    from_peer: bool = False
+    """A node of this cluster asks: peers are not asked in turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchState:
+    """A fetch as the fetcher announced it; ``extents`` are ``(start, end)``, sorted and apart."""
+
+    digest: Digest
+    generation: str
+    """Changes when bytes that were announced are no longer there."""
+    status: FetchStatus
+    size: int | None
+    extents: tuple[tuple[int, int], ...]
+    verified: bool
+    """The digest is right: the last bytes may be given out."""
+    error: RpcError | None
+
+    @classmethod
+    def from_payload(cls, payload: Payload) -> FetchState:
+        """Read what the fetcher sent."""
+        error = payload["error"]
+        return cls(
+            digest=Digest.parse(payload["digest"]),
+            generation=payload["generation"],
+            status=FetchStatus(payload["status"]),
+            size=payload["size"],
+            extents=tuple((start, end) for start, end in payload["extents"]),
+            verified=payload["verified"],
+            error=RpcError(error["code"], error["message"], error["data"]) if error else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedManifest:
+    """Which manifest a reference means now."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    stale: bool
+    age_s: float
+    body: bytes | None
+    """Only where it could not be stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassedDocument:
+    """A list of an upstream (tags, referrers)."""
+
+    body: bytes
+    content_type: str
+    link_header: str | None
+    filters_applied: str | None
+    stale: bool
+    age_s: float
+
+
+class FetcherClient:
+    """Typed calls to the fetcher; every method may raise ``RpcError`` and ``RpcUnavailableError``."""
+
+    def __init__(self, rpc: RpcClient) -> None:
+        self._rpc = rpc
+
+    async def manifest(self, target: Target, reference: Reference, *, head: bool, via: Via) -> ResolvedManifest:
+        """Resolve a tag or digest of a repository, fetching the manifest unless ``head``."""
+        payload = _where(target) | {"reference": str(reference), "head": head} | _along(via)
+        answer = await self._rpc.call("mirror.manifest", payload, timeout_s=_MANIFEST_S)
+        return ResolvedManifest(
+            digest=Digest.parse(answer["digest"]),
+            media_type=answer["media_type"],
+            size=answer["size"],
+            stale=answer["stale"],
+            age_s=answer["age_s"],
+            body=None if answer["body"] is None else base64.b64decode(answer["body"]),
+        )
+
+    async def is_public(self, target: Target, reference: Reference | None) -> bool:
+        """Return whether anybody may see the upstream repository."""
+        payload = _where(target) | {"reference": None if reference is None else str(reference)}
+        answer = await self._rpc.call("mirror.visibility", payload, timeout_s=_MANIFEST_S)
+        return bool(answer["public"])
+
+    async def link_blob(self, target: Target, digest: Digest, *, via: Via) -> int:
+        """Let the repository show a stored blob if its source says that it has it; return the size in bytes."""
+        return await self._size("mirror.link_blob", target, digest, via)
+
+    async def blob_size(self, target: Target, digest: Digest, *, via: Via) -> int:
+        """Return the size of a blob that is not stored, without downloading it."""
+        return await self._size("mirror.blob_size", target, digest, via)
+
+    async def fetch(self, target: Target, digest: Digest, *, start: int, via: Via, readers: int) -> FetchState:
+        """Start or join the fetch of a blob; its progress comes as ``progress`` notices from now on."""
+        payload = _where(target) | {"digest": str(digest), "start": start, "readers": readers} | _along(via)
+        return FetchState.from_payload(await self._rpc.call("mirror.fetch", payload, timeout_s=_FETCH_S))
+
+    async def document(self, target: Target, path: str, *, via: Via) -> PassedDocument:
+        """Return an upstream's list; ``path`` is ``tags/list?…`` or ``referrers/<digest>?…``."""
+        payload = _where(target) | {"path": path} | _along(via)
+        answer = await self._rpc.call("mirror.document", payload, timeout_s=_MANIFEST_S)
+        return PassedDocument(
+            body=base64.b64decode(answer["body"]),
+            content_type=answer["content_type"],
+            link_header=answer["link_header"],
+            filters_applied=answer["filters_applied"],
+            stale=answer["stale"],
+            age_s=answer["age_s"],
+        )
+
+    async def replicate(self, repo: str, digest: Digest, *, kind: str, tags: tuple[str, ...]) -> None:
+        """Have another live node hold what was pushed; returns at once where there is no other."""
+        payload: Payload = {"repo": repo, "digest": str(digest), "kind": kind, "tags": list(tags)}
+        await self._rpc.call("mirror.replicate", payload, timeout_s=600.0)
+
+    async def withdraw(self, repo: str, reference: Reference, *, kind: str) -> None:
+        """Have the other live nodes forget what was deleted here; those that are away keep it."""
+        payload: Payload = {"repo": repo, "reference": str(reference), "kind": kind}
+        await self._rpc.call("mirror.withdraw", payload, timeout_s=60.0)
+
+    async def scrape(self, report: Payload) -> str:
+        """Return the metrics of all workers as OpenMetrics text."""
+        answer = await self._rpc.call("mirror.scrape", report, timeout_s=10.0)
+        return str(answer["text"])
+
+    async def ping(self) -> None:
+        """Raise unless the fetcher answers."""
+        await self._rpc.call("mirror.ping", {}, timeout_s=2.0)
+
+    def set_readers(self, digest: Digest, count: int) -> None:
+        """Tell how many clients of this worker read a fetch."""
+        self._rpc.notify("readers", str(digest), {"digest": str(digest), "count": count})
+
+    def want(self, digest: Digest, start: int, end: int) -> None:
+        """Tell that a client waits for bytes ahead of the fill."""
+        self._rpc.notify("want", f"{digest}@{start}", {"digest": str(digest), "start": start, "end": end})
+
+    def first_blob(self, target: Target, digest: Digest) -> None:
+        """Tell that a client began to read a blob: the rest of its image may be read ahead."""
+        self._rpc.notify("first_blob", f"{target.key}@{digest}", _where(target) | {"digest": str(digest)})
+
+    def touched(self, digests: Mapping[Digest, float]) -> None:
+        """Tell when contents were last used (seconds since the epoch)."""
+        for digest, used_at in digests.items():
+            self._rpc.notify("touched", str(digest), {"digest": str(digest), "at": used_at})
+
+    def report(self, worker: int, report: Payload) -> None:
+        """Hand over this worker's counters."""
+        self._rpc.notify("report", str(worker), report)
+
+    async def _size(self, op: str, target: Target, digest: Digest, via: Via) -> int:
+        payload = _where(target) | {"digest": str(digest)} | _along(via)
+        answer = await self._rpc.call(op, payload, timeout_s=_MANIFEST_S)
+        return int(answer["size"])
+
+
+def _along(via: Via) -> Payload:
+    return {"hops": list(via.hops), "from_peer": via.from_peer}
+
+
+def _where(target: Target) -> Payload:
+    return {"upstream": target.upstream, "repository": target.repository}

@@ -1,0 +1,165 @@
+"""Reading a blob while it is being fetched: the part file, as far as the fetcher announced it.
+
+One :class:`Follower` per digest serves all readers of this worker. A reader sends what is there, then waits for the
+next announcement; it never polls and holds nothing in memory. The last 64 KiB are withheld until the digest is right,
+and a reader whose bytes were taken back (another generation) is cut, so nobody gets a complete body that is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from hunqi.kit.rpc import RpcUnavailableError
+from hunqi.mirror.names import Target
+from hunqi.mirror.serve.fetcher import FetcherClient, FetchState, FetchStatus, Via
+from hunqi.oci.digest import Digest
+
+WITHHELD_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a reader is after: a blob of a repository, from ``start`` on, and the mirrors it came through."""
+
+    target: Target
+    digest: Digest
+    start: int
+    via: Via
+
+
+class Follower:
+    """The progress of one fetch as this worker knows it, and the file it goes to."""
+
+    def __init__(self, state: FetchState, file: BinaryIO | None) -> None:
+        self.state = state
+        self.file = file
+        """``None`` until the fetcher has made it."""
+        self.readers = 0
+        self._outdated: list[BinaryIO] = []
+        self._changed = asyncio.Event()
+
+    def announce(self, state: FetchState) -> None:
+        """Take a new state and wake every reader."""
+        self.state = state
+        self.wake()
+
+    def wake(self) -> None:
+        """Let every waiting reader look again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def changed(self) -> None:
+        """Wait for the next announcement."""
+        await self._changed.wait()
+
+    def replace_file(self, file: BinaryIO) -> None:
+        """Read from another file; the old one stays open, for a ``sendfile`` may still hold its number."""
+        if self.file is not None:
+            self._outdated.append(self.file)
+        self.file = file
+
+    def close(self) -> None:
+        """Close every file; no reader may be left."""
+        for file in (self.file, *self._outdated):
+            if file is not None:
+                file.close()
+
+    def readable_end(self, start: int) -> int:
+        """Return up to where the bytes from ``start`` on may be sent now."""
+        state = self.state
+        end = next((last for first, last in state.extents if first <= start < last), start)
+        if state.status is FetchStatus.DONE:
+            return state.size or 0
+        if state.verified:
+            return end
+        return start if state.size is None else max(start, min(end, state.size - WITHHELD_BYTES))
+
+    def holds(self, start: int, end: int) -> bool:
+        """Whether all of ``[start, end)`` is there (in this generation)."""
+        done = self.state.status is FetchStatus.DONE
+        return done or start == end or any(first <= start and end <= last for first, last in self.state.extents)
+
+
+class Followers:
+    """The fetches that this worker's clients read."""
+
+    def __init__(self, fetcher: FetcherClient, *, open_file: Callable[[Digest], BinaryIO | None]) -> None:
+        self._fetcher = fetcher
+        self._open_file = open_file
+        self._followers: dict[Digest, Follower] = {}
+        self._wanted: dict[Digest, Wanted] = {}
+
+    def on_progress(self, state: FetchState) -> None:
+        """Take a ``progress`` notice."""
+        follower = self._followers.get(state.digest)
+        if follower is None:
+            return
+        if follower.file is None or state.generation != follower.state.generation:
+            self._reopen(follower, state.digest)
+        follower.announce(state)
+
+    @contextlib.asynccontextmanager
+    async def follow(self, wanted: Wanted) -> AsyncGenerator[Follower]:
+        """Join the fetch of a blob for as long as the context lasts.
+
+        Raises ``RpcError`` when the fetch cannot begin, with the fetcher's own code.
+        """
+        follower = await self._join(wanted)
+        follower.readers += 1
+        try:
+            yield follower
+        finally:
+            follower.readers -= 1
+            self._fetcher.set_readers(wanted.digest, follower.readers)
+            if follower.readers == 0 and self._followers.get(wanted.digest) is follower:
+                del self._followers[wanted.digest]
+                del self._wanted[wanted.digest]
+                follower.close()
+
+    async def rejoin(self) -> None:
+        """Ask again for every fetch that has readers, of a fetcher that was started anew."""
+        for digest, follower in list(self._followers.items()):
+            wanted = self._wanted[digest]
+            try:
+                state = await self._fetcher.fetch(
+                    wanted.target, digest, start=wanted.start, via=wanted.via, readers=follower.readers
+                )
+            except RpcUnavailableError:
+                return
+            self.on_progress(state)
+
+    async def _join(self, wanted: Wanted) -> Follower:
+        known = self._followers.get(wanted.digest)
+        state = await self._fetcher.fetch(
+            wanted.target,
+            wanted.digest,
+            start=wanted.start,
+            via=wanted.via,
+            readers=(known.readers if known else 0) + 1,
+        )
+        known = self._followers.get(wanted.digest)
+        if known is not None:
+            self.on_progress(state)
+            return known
+        follower = Follower(state, self._open_file(wanted.digest))
+        self._followers[wanted.digest] = follower
+        self._wanted[wanted.digest] = wanted
+        return follower
+
+    def _reopen(self, follower: Follower, digest: Digest) -> None:
+        file = self._open_file(digest)
+        if file is not None:
+            follower.replace_file(file)
+
+
+def open_part_or_content(part: Path, content: Path) -> BinaryIO | None:
+    """Open the part file of a digest, or what it became; a rename in between is looked at twice."""
+    for path in (content, part, content):
+        with contextlib.suppress(FileNotFoundError):
+            return open(path, "rb", buffering=0)
+    return None
