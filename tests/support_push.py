@@ -25,10 +25,12 @@ from hunqi.mirror.names import Names
 from hunqi.mirror.serve.paths import (
     BlobPath,
     CatalogPath,
+    HealthPath,
     ManifestPath,
     PingPath,
     ReferrersPath,
     TagsPath,
+    TokenPath,
     UploadPath,
     UploadsPath,
     parse_path,
@@ -168,9 +170,10 @@ class _Dispatcher:
                 return web.Response(body=b"{}", headers={"Content-Type": "application/json"})
             case CatalogPath() if reading:
                 return await self.endpoints.catalog(request, lambda repo: repo not in SERVERS[id(self)].secret)
+            case CatalogPath() | TokenPath() | HealthPath():
+                return error_reply(ErrorCode.UNSUPPORTED, "no such operation")
             case _:
-                pass
-        name = path.name  # type: ignore[union-attr]
+                name = path.name
         repo = NAMES.resolve_push(name).key
         place = (request, repo, name)
         match path, request.method:
