@@ -1,7 +1,6 @@
-"""Who is asked for what: the configured sources, watched by the health memory and in its order.
+"""Who is asked for what: the configured sources in the order of the health memory.
 
-A source that is out of use answers at once with an error instead of being dialled, so that a client's own fallback need
-not wait. Of a blob, the way that the first question for it came is remembered, so that it is not asked back along it.
+Of a blob, the way that the first question for it came is remembered, so that it is not asked back along it.
 """
 
 from __future__ import annotations
@@ -12,16 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from hunqi.mirror.names import Target
 from hunqi.mirror.settings import MirrorSettings, Origin
-from hunqi.mirror.sources.errors import SourceError, SourceUnreachable
-from hunqi.mirror.sources.health import Admission, HealthMemory
-from hunqi.mirror.sources.model import Document, ManifestBody, ManifestHead, RemoteBlob, SourceKind
+from hunqi.mirror.sources.health import HealthMemory
+from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 from hunqi.mirror.sources.proxies import ProxyRules
 from hunqi.mirror.sources.source import Source
 from hunqi.mirror.sources.stream import BlobStream
 from hunqi.oci.digest import Digest
-from hunqi.oci.reference import Reference
 
 ANY_UPSTREAM: Final = "*"
 T = TypeVar("T")
@@ -35,12 +31,12 @@ class Way:
     from_peer: bool = False
 
 
-class WatchedSource:
-    """A source whose successes and failures are remembered."""
+@dataclass(frozen=True, slots=True)
+class BoundSource:
+    """A source as a fetch sees it: it marks every question with the way that it came. The fetch reports its health."""
 
-    def __init__(self, source: Source, health: HealthMemory) -> None:
-        self.source: Final = source
-        self._health = health
+    source: Source
+    hops: tuple[str, ...]
 
     @property
     def id(self) -> str:
@@ -52,112 +48,12 @@ class WatchedSource:
         """Peer, relay or upstream."""
         return self.source.kind
 
-    def open_blob(
-        self,
-        blob: RemoteBlob,
-        *,
-        start: int,
-        end: int | None,
-        if_match_etag: str | None,
-        hops: tuple[str, ...] = (),
-    ) -> WatchedStream:
+    def open_blob(self, blob: RemoteBlob, /, *, start: int, end: int | None, if_match_etag: str | None) -> BlobStream:
         """Open a range of a blob; raises :class:`SourceError`."""
-        begun = time.monotonic()
-        stream = self._watch(
-            lambda: self.source.open_blob(blob, start=start, end=end, if_match_etag=if_match_etag, hops=hops)
-        )
-        return WatchedStream(stream, self.source.id, self._health, begun)
-
-    def head_blob(self, target: RemoteBlob, *, hops: tuple[str, ...] = ()) -> int | None:
-        """HEAD a blob; raises :class:`SourceError`."""
-        return self._watch(lambda: self.source.head_blob(target, hops=hops))
-
-    def head_manifest(
-        self, repository: Target, reference: Reference, *, anonymous: bool = False, hops: tuple[str, ...] = ()
-    ) -> ManifestHead:
-        """HEAD a manifest; raises :class:`SourceError`."""
-        return self._watch(lambda: self.source.head_manifest(repository, reference, anonymous=anonymous, hops=hops))
-
-    def get_manifest(self, repository: Target, reference: Reference, *, hops: tuple[str, ...] = ()) -> ManifestBody:
-        """GET a manifest; raises :class:`SourceError`."""
-        return self._watch(lambda: self.source.get_manifest(repository, reference, hops=hops))
-
-    def get_document(self, repository: Target, path: str, *, hops: tuple[str, ...] = ()) -> Document:
-        """GET a list; raises :class:`SourceError`."""
-        return self._watch(lambda: self.source.get_document(repository, path, hops=hops))
-
-    def _watch(self, question: Callable[[], T]) -> T:
-        if self._health.admit(self.id) is Admission.DOWN:
-            raise SourceUnreachable(self.id, "is out of use after its last failures, and probed again soon")
-        try:
-            answer = question()
-        except SourceError as error:
-            self._health.failed(self.id, error.blame)
-            raise
-        self._health.succeeded(self.id)
-        return answer
+        return self.source.open_blob(blob, start=start, end=end, if_match_etag=if_match_etag, hops=self.hops)
 
 
-class WatchedStream:
-    """A blob's stream that tells the health memory how fast it was and how it ended."""
-
-    def __init__(self, stream: BlobStream, source: str, health: HealthMemory, begun: float) -> None:
-        self._stream = stream
-        self._source = source
-        self._health = health
-        self._begun = begun
-        self._bytes = 0
-        self.status_partial: Final = stream.status_partial
-        self.start: Final = stream.start
-        self.length: Final = stream.length
-        self.total_size: Final = stream.total_size
-        self.etag: Final = stream.etag
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Read; 0 is the clean end. Raises :class:`SourceError`."""
-        try:
-            count = self._stream.readinto(buffer)
-        except SourceError as error:
-            self._health.failed(self._source, error.blame)
-            raise
-        self._bytes += count
-        return count
-
-    def abort(self) -> None:
-        """Make a read in another thread raise at once."""
-        self._stream.abort()
-
-    def close(self) -> None:
-        """Close, and report the speed once."""
-        if self._bytes:
-            self._health.measured(self._source, self._bytes, time.monotonic() - self._begun)
-            self._bytes = 0
-        self._stream.close()
-
-
-@dataclass(frozen=True, slots=True)
-class BoundSource:
-    """A source as a fetch sees it: it marks every question with the way that it came."""
-
-    watched: WatchedSource
-    hops: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        """The source's id."""
-        return self.watched.id
-
-    @property
-    def kind(self) -> SourceKind:
-        """Peer, relay or upstream."""
-        return self.watched.kind
-
-    def open_blob(self, blob: RemoteBlob, *, start: int, end: int | None, if_match_etag: str | None) -> WatchedStream:
-        """Open a range of a blob; raises :class:`SourceError`."""
-        return self.watched.open_blob(blob, start=start, end=end, if_match_etag=if_match_etag, hops=self.hops)
-
-
-PeersOf = Callable[[RemoteBlob], Sequence[WatchedSource]]
+PeersOf = Callable[[RemoteBlob], Sequence[Source]]
 """The peers to ask for a blob, best first."""
 
 
@@ -169,8 +65,8 @@ class Sourcing:
         self.health: Final = HealthMemory(time.monotonic)
         self._settings = settings
         self._proxies = ProxyRules.from_environment(settings.proxies)
-        self._upstreams = {origin.name: self.watched(origin, SourceKind.UPSTREAM) for origin in settings.upstreams}
-        self._relays = [(origin.name, self.watched(origin, SourceKind.RELAY)) for origin in settings.relays]
+        self._upstreams = {origin.name: self.source(origin, SourceKind.UPSTREAM) for origin in settings.upstreams}
+        self._relays = [(origin.name, self.source(origin, SourceKind.RELAY)) for origin in settings.relays]
         self._credentialed = frozenset(
             origin.name
             for origin in (*settings.upstreams, *settings.relays)
@@ -180,16 +76,15 @@ class Sourcing:
         self._ways: dict[Digest, Way] = {}
         self.peers_of: PeersOf = lambda _blob: ()
 
-    def watched(self, origin: Origin, kind: SourceKind) -> WatchedSource:
-        """Return a new source of this mirror's deadlines and health memory."""
-        source = Source(origin, kind, deadlines=self._settings.deadlines, proxies=self._proxies)
-        return WatchedSource(source, self.health)
+    def source(self, origin: Origin, kind: SourceKind) -> Source:
+        """Return a new source with this mirror's deadlines and proxies."""
+        return Source(origin, kind, deadlines=self._settings.deadlines, proxies=self._proxies)
 
-    def all(self) -> list[WatchedSource]:
+    def all(self) -> list[Source]:
         """Return the upstreams and relays."""
         return [*(relay for _, relay in self._relays), *self._upstreams.values()]
 
-    def of_upstream(self, upstream: str) -> Sequence[WatchedSource]:
+    def of_upstream(self, upstream: str) -> Sequence[Source]:
         """Return relays, then the upstream, those out of use last."""
         relays = [relay for name, relay in self._relays if name in {upstream, ANY_UPSTREAM}]
         origin = self._upstreams.get(upstream)
@@ -198,6 +93,10 @@ class Sourcing:
     def with_credentials(self, upstream: str) -> bool:
         """Whether an answer about ``upstream`` may be for this mirror's credentials only."""
         return bool(self._credentialed & {upstream, ANY_UPSTREAM})
+
+    def has_peers(self) -> bool:
+        """Whether other nodes of the cluster are configured."""
+        return bool(self._settings.peers.urls)
 
     def set_way(self, digest: Digest, way: Way) -> None:
         """Remember how the first question for a blob came."""
@@ -219,5 +118,5 @@ class Sourcing:
 
     def close(self) -> None:
         """Close the idle connections."""
-        for watched in self.all():
-            watched.source.close()
+        for source in self.all():
+            source.close()

@@ -18,6 +18,7 @@ from hunqi.kit.rpc import Payload, RpcClient
 from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.names import Names
 from hunqi.mirror.process.child import begin_logging, node_id, stop_event
+from hunqi.mirror.process.relaying import RELAY_SOCKET
 from hunqi.mirror.process.supervisor import ChildContext, shared_listener
 from hunqi.mirror.serve.accounts import AccessLog, Counters
 from hunqi.mirror.serve.blobs import BlobEndpoints
@@ -27,6 +28,7 @@ from hunqi.mirror.serve.follow import Followers, open_part_or_content
 from hunqi.mirror.serve.health import HealthEndpoints
 from hunqi.mirror.serve.manifests import HotAnswers, ManifestEndpoints
 from hunqi.mirror.serve.push import PushEndpoints
+from hunqi.mirror.serve.relayed import Relays
 from hunqi.mirror.serve.token import TokenEndpoint
 from hunqi.mirror.serve.worker import Touches, Worker, report_every
 from hunqi.mirror.settings import MirrorSettings, TlsFiles
@@ -129,6 +131,7 @@ class _Process:
                 files=self._files,
                 fetcher=self._fetcher,
                 followers=self._followers,
+                relays=Relays(settings.data_dir / RELAY_SOCKET),
                 touch=self._touches.add,
             ),
             push=PushEndpoints(

@@ -17,6 +17,7 @@ from hunqi.mirror.serve.bodies import Body, begin_body, encode_head, send_memory
 from hunqi.mirror.serve.fetcher import FetcherClient, FetchStatus
 from hunqi.mirror.serve.follow import Follower, Followers, Wanted
 from hunqi.mirror.serve.ranges import ByteRange, RangeNotSatisfiableError, parse_range
+from hunqi.mirror.serve.relayed import Relays
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.content import ContentFiles
 from hunqi.oci.digest import Digest
@@ -39,6 +40,7 @@ class BlobEndpoints:
     files: ContentFiles
     fetcher: FetcherClient
     followers: Followers
+    relays: Relays
     touch: Callable[[Digest], None]
 
     async def get(self, asking: Asking, digest: Digest) -> web.StreamResponse:
@@ -131,6 +133,23 @@ class BlobEndpoints:
                 raise
             self.touch(digest)
             return body.finish()
+
+    async def _without_space(self, asking: Asking, digest: Digest) -> web.StreamResponse:
+        asking.trace.outcome = "through"
+        header = asking.request.headers.get("Range")
+        span = parse_range(header, await self.fetcher.blob_size(asking.target, digest, via=asking.via))
+        start, end = (span.start, span.end) if span else (0, None)
+        blob = await self.relays.open(asking.target, digest, start=start, end=end, via=asking.via)
+        try:
+            body, span = await self._begin(asking, digest, parse_range(header, blob.size), blob.size)
+            try:
+                await blob.send(body, span.length)
+            except BaseException:
+                body.cut()
+                raise
+            return body.finish()
+        finally:
+            blob.close()
 
     async def _send_as_it_grows(self, follower: Follower, body: Body, span: ByteRange, digest: Digest) -> None:
         position, generation = span.start, follower.state.generation

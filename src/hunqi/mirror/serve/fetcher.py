@@ -174,8 +174,9 @@ class FetcherClient:
 
     def touched(self, digests: Mapping[Digest, float]) -> None:
         """Tell when contents were last used (seconds since the epoch)."""
-        for digest, used_at in digests.items():
-            self._rpc.notify("touched", str(digest), {"digest": str(digest), "at": used_at})
+        if digests:
+            used = [[str(digest), used_at] for digest, used_at in digests.items()]
+            self._rpc.notify("touched", str(used[0][1]), {"used": used})
 
     def report(self, worker: int, report: Payload) -> None:
         """Hand over this worker's counters."""

@@ -1,0 +1,250 @@
+"""What workers may ask of the fetcher: each op reads its payload, does blocking work in a thread, answers as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, Final, ParamSpec, TypeVar
+
+from hunqi.errors import HunqiError, UserError
+from hunqi.kit.rpc import Call, Op, Payload, Session
+from hunqi.mirror.fetch.fetch import Fetch
+from hunqi.mirror.fetch.fetches import Fetches
+from hunqi.mirror.names import Target
+from hunqi.mirror.process.metrics import Metrics
+from hunqi.mirror.process.progress import Progress
+from hunqi.mirror.process.sourcing import Sourcing, Way
+from hunqi.mirror.resolve.read_ahead import ReadAhead
+from hunqi.mirror.resolve.resolver import Resolver
+from hunqi.mirror.sources.errors import SourceError
+from hunqi.mirror.sources.model import RemoteBlob, SourceKind
+from hunqi.mirror.store.catalogue import Catalogue
+from hunqi.mirror.store.usage import Usage
+from hunqi.oci.digest import Digest
+from hunqi.oci.reference import parse_reference
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_OFF_S: Final = 10.0
+"""After a full disk caching is tried again so much later."""
+_SHOWN_LIMIT: Final = 1024
+
+
+class UnknownBlobError(UserError):
+    """No source of the repository has the blob."""
+
+    code: ClassVar[str] = "serve.blob_unknown"
+
+
+class UnknownManifestError(UserError):
+    """The local repository has no such manifest, here or on a peer."""
+
+    code: ClassVar[str] = "serve.manifest_unknown"
+
+
+@dataclass(slots=True)
+class Caching:
+    """Whether there is room to keep anything; it turns itself on again."""
+
+    make_room: Callable[[], int]
+    _off_until: float = field(default=0.0)
+
+    def is_on(self) -> bool:
+        """Whether new content is to be stored."""
+        return time.monotonic() >= self._off_until
+
+    def turn_off(self) -> None:
+        """The disk is full: stream through, make room, and try again in a while."""
+        self._off_until = time.monotonic() + _OFF_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCalls:
+    """The ops under ``mirror.``, and the notices."""
+
+    catalogue: Catalogue
+    usage: Usage
+    resolver: Resolver
+    sourcing: Sourcing
+    fetches: Fetches
+    progress: Progress
+    read_ahead: ReadAhead
+    metrics: Metrics
+    caching: Caching
+    executor: Executor
+    _shown: dict[Digest, set[str]] = field(default_factory=dict[Digest, "set[str]"])
+    """Through which repositories a fetch that is running may be read."""
+
+    def ops(self) -> Mapping[str, Op]:
+        """Return the ops by name."""
+        return {
+            "mirror.ping": self._ping,
+            "mirror.manifest": self._manifest,
+            "mirror.visibility": self._visibility,
+            "mirror.link_blob": self._link_blob,
+            "mirror.blob_size": self._blob_size,
+            "mirror.fetch": self._fetch,
+            "mirror.document": self._document,
+            "mirror.scrape": self._scrape,
+        }
+
+    def take_notice(self, session: Session, topic: str, payload: Payload) -> None:
+        """Take a notice of a worker."""
+        match topic:
+            case "readers":
+                fetch = self.progress.watched(Digest.parse(payload["digest"]))
+                if fetch is not None:
+                    fetch.set_readers(id(session), payload["count"])
+            case "want":
+                fetch = self.progress.watched(Digest.parse(payload["digest"]))
+                if fetch is not None:
+                    fetch.want(payload["start"], payload["end"])
+            case "first_blob":
+                self.executor.submit(self.read_ahead.note_blob, _target(payload), Digest.parse(payload["digest"]))
+            case "touched":
+                used = {Digest.parse(text): at for text, at in payload["used"]}
+                self.executor.submit(self.usage.touch_many, used)
+            case "report":
+                self.metrics.take(session, payload["report"])
+            case _:
+                pass
+
+    def close(self, session: Session) -> None:
+        """A worker's connection has ended."""
+        self.progress.forget(session)
+        self.metrics.forget(session)
+
+    def start_fetch(self, target: Target, digest: Digest, *, size: int | None, background: bool) -> Fetch:
+        """Start or join a fetch; thread-safe."""
+        blob = RemoteBlob(upstream=target.upstream, repository=target.repository, digest=digest)
+        known = self.catalogue.expected_size(digest)
+        return self.fetches.join(blob, repo=target.key, size=size if size is not None else known, background=background)
+
+    async def _ping(self, _session: Session, _call: Call, _payload: Payload) -> Payload:
+        return {}
+
+    async def _manifest(self, _session: Session, _call: Call, payload: Payload) -> Payload:
+        target, reference = _target(payload), parse_reference(payload["reference"])
+        if target.upstream is None:
+            raise UnknownManifestError(f"{target.key} has no manifest {reference}")
+        resolved = await self._in_thread(
+            self.resolver.manifest,
+            target.upstream,
+            target.repository,
+            reference,
+            head=payload["head"],
+            hops=tuple(payload["hops"]),
+        )
+        if not payload["head"]:
+            self.read_ahead.note_manifest(target, resolved.digest)
+        return {
+            "digest": str(resolved.digest),
+            "media_type": resolved.media_type,
+            "size": resolved.size,
+            "stale": resolved.stale,
+            "age_s": resolved.age_s,
+            "body": None if resolved.body is None else base64.b64encode(resolved.body).decode(),
+        }
+
+    async def _visibility(self, _session: Session, _call: Call, payload: Payload) -> Payload:
+        target, text = _target(payload), payload["reference"]
+        reference = None if text is None else parse_reference(text)
+        public = await self._in_thread(
+            self.resolver.visibility, target.upstream or "", target.repository, reference, hops=()
+        )
+        return {"public": public}
+
+    async def _link_blob(self, _session: Session, _call: Call, payload: Payload) -> Payload:
+        target, digest = _target(payload), Digest.parse(payload["digest"])
+        size = await self._in_thread(
+            self.resolver.link_blob, target.upstream or "", target.repository, digest, hops=tuple(payload["hops"])
+        )
+        return {"size": size}
+
+    async def _blob_size(self, _session: Session, _call: Call, payload: Payload) -> Payload:
+        target, digest = _target(payload), Digest.parse(payload["digest"])
+        return {"size": await self._in_thread(self._size, target, digest, tuple(payload["hops"]))}
+
+    async def _fetch(self, session: Session, _call: Call, payload: Payload) -> Payload:
+        target, digest = _target(payload), Digest.parse(payload["digest"])
+        content = self.catalogue.content(digest)
+        if content is not None and self.catalogue.paths.content_file(digest).exists():
+            return self.progress.stored(digest, content.size)
+        if target.upstream is None and not self.sourcing.has_peers():
+            raise UnknownBlobError(f"{target.key} has no blob {digest}")
+        running = self.fetches.get(digest)
+        way = Way(hops=tuple(payload["hops"]), from_peer=payload["from_peer"])
+        if running is None:
+            self.sourcing.set_way(digest, way)
+            self._shown[digest] = {target.key}
+        elif target.key not in self._shown.setdefault(digest, set()):
+            await self._in_thread(self._size, target, digest, way.hops)
+            self._shown[digest].add(target.key)
+        if not self.caching.is_on():
+            return self._full(digest)
+        fetch = self.start_fetch(target, digest, size=None, background=False)
+        fetch.set_readers(id(session), payload["readers"])
+        if payload["start"]:
+            fetch.want(payload["start"], payload["start"] + 1)
+        if len(self._shown) > _SHOWN_LIMIT:
+            running_now = {one.digest for one in self.fetches.active()}
+            for ended in self._shown.keys() - running_now:
+                del self._shown[ended]
+        return self.progress.follow(fetch, session)
+
+    def _full(self, digest: Digest) -> Payload:
+        return self.progress.stored(digest, 0) | {"status": "no-space", "size": None, "extents": []}
+
+    async def _document(self, _session: Session, _call: Call, payload: Payload) -> Payload:
+        target = _target(payload)
+        document = await self._in_thread(
+            self.resolver.document,
+            target.upstream or "",
+            target.repository,
+            payload["path"],
+            hops=tuple(payload["hops"]),
+        )
+        return {
+            "body": base64.b64encode(document.body).decode(),
+            "content_type": document.content_type,
+            "link_header": document.link_header,
+            "filters_applied": document.filters_applied,
+            "stale": document.stale,
+            "age_s": document.age_s,
+        }
+
+    async def _scrape(self, session: Session, _call: Call, payload: Payload) -> Payload:
+        self.metrics.take(session, payload["report"])
+        return {"text": await self._in_thread(self.metrics.text)}
+
+    def _size(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> int:
+        """Return a blob's size as the repository's own source tells, or its manifest; raises what asking raises."""
+        if self.catalogue.manifests_containing(digest, repo=target.key):
+            known = self.catalogue.expected_size(digest)
+            if known is not None:
+                return known
+        blob = RemoteBlob(upstream=target.upstream, repository=target.repository, digest=digest)
+        failure: HunqiError = UnknownBlobError(f"{target.key} has no blob {digest}")
+        for source in self.sourcing.of_upstream(target.upstream or ""):
+            try:
+                size = source.head_blob(blob, hops=(*hops, self.sourcing.node))
+            except SourceError as error:
+                failure = error
+                if source.kind is SourceKind.UPSTREAM:
+                    break
+                continue
+            if size is not None:
+                return size
+        raise failure
+
+    async def _in_thread(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, partial(call, *args, **kwargs))
+
+
+def _target(payload: Payload) -> Target:
+    return Target(payload["upstream"], payload["repository"])

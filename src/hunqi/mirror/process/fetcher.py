@@ -1,0 +1,243 @@
+"""The fetcher process: owns sources, fetches, freshness, space and the operator's socket of one data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from hunqi.errors import HunqiError
+from hunqi.kit.rpc import Payload, RpcServer
+from hunqi.mirror.fetch.fetch import Fetch
+from hunqi.mirror.fetch.fetches import Fetches
+from hunqi.mirror.fetch.ports import FetchPorts
+from hunqi.mirror.fetch.state import FetchStatus
+from hunqi.mirror.names import Target
+from hunqi.mirror.process.calls import Caching, WorkerCalls
+from hunqi.mirror.process.child import begin_logging, node_id, stop_event
+from hunqi.mirror.process.metrics import Metrics, World
+from hunqi.mirror.process.progress import Progress, error_data
+from hunqi.mirror.process.relaying import RELAY_SOCKET, Relaying
+from hunqi.mirror.process.sourcing import Sourcing, Way
+from hunqi.mirror.process.space import Space
+from hunqi.mirror.process.supervisor import ChildContext
+from hunqi.mirror.process.worker import FETCHER_SOCKET
+from hunqi.mirror.resolve.read_ahead import ReadAhead
+from hunqi.mirror.resolve.resolver import Resolver, Surroundings
+from hunqi.mirror.resolve.shelf import Shelf
+from hunqi.mirror.store.catalogue import Catalogue
+from hunqi.mirror.store.content import ContentFiles
+from hunqi.mirror.store.errors import StoreFullError
+from hunqi.mirror.store.eviction import Eviction
+from hunqi.mirror.store.leftovers import LeftoverAges, collect_leftovers
+from hunqi.mirror.store.model import LinkKind
+from hunqi.mirror.store.uploads import Uploads
+from hunqi.mirror.store.usage import Usage
+from hunqi.oci.digest import Digest
+from hunqi.oci.manifest import Descriptor
+
+_log: Final = logging.getLogger(__name__)
+_THREADS: Final = 64
+_STOP_S: Final = 10.0
+_SPACE_S: Final = 2.0
+_LEFTOVERS_S: Final = 3600.0
+_PART_AGE_S: Final = 7 * 86400.0
+
+
+def run_fetcher(context: ChildContext) -> None:
+    """Fetch until told to stop; the main function of the fetcher process."""
+    begin_logging()
+    asyncio.run(_Process(context).run())
+
+
+class _Process:
+    def __init__(self, context: ChildContext) -> None:
+        settings = context.settings
+        self._context = context
+        self._settings = settings
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="call")
+        self._catalogue = Catalogue.open(settings.data_dir)
+        self._files = ContentFiles(self._catalogue)
+        self._uploads = Uploads(self._catalogue, self._files)
+        self._usage = Usage.open(settings.data_dir)
+        self._sourcing = Sourcing(settings, node=node_id(settings.data_dir))
+        self._fetched: Counter[str] = Counter()
+        self._fetched_lock = threading.Lock()
+        self._ports = FetchPorts(
+            candidates=self._sourcing.of_blob,
+            commit=self._commit,
+            adopt=self._adopt,
+            blame=lambda source, digest: _log.warning("%s sent wrong bytes for %s", source, digest),
+            health=self._sourcing.health,
+        )
+        self._fetches = Fetches(data_dir=settings.data_dir, ports=self._ports, settings=settings.fetch)
+        self._space = Space(
+            settings=settings.space,
+            catalogue=self._catalogue,
+            eviction=Eviction(self._catalogue, self._usage),
+            part_bytes=self._fetches.part_bytes,
+            in_use=lambda: {fetch.digest for fetch in self._fetches.active()},
+        )
+        self._caching = Caching(self._space.make_room)
+        self._resolver = Resolver(
+            Surroundings(
+                catalogue=self._catalogue,
+                sources=self._sourcing.of_upstream,
+                health=self._sourcing.health,
+                with_credentials=self._sourcing.with_credentials,
+                background=self._submit,
+                clock=time.time,
+                node=self._sourcing.node,
+            ),
+            settings.tags,
+        )
+        self._shelf = Shelf(self._catalogue, self._resolver)
+        self._metrics = Metrics(self._world)
+
+    async def run(self) -> None:
+        stop = stop_event(self._context.parent)
+        loop = asyncio.get_running_loop()
+        calls = self._calls(Progress(loop))
+        relaying = Relaying(self._settings.data_dir / RELAY_SOCKET, ports=self._ports, note_way=self._note_way)
+        relaying.start()
+        server = RpcServer(
+            self._settings.data_dir / FETCHER_SOCKET,
+            calls.ops(),
+            on_notice=calls.take_notice,
+            on_close=calls.close,
+            describe_error=error_data,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(server.run()),
+                    group.create_task(self._every(_SPACE_S, self._space.keep_marks)),
+                    group.create_task(self._every(_LEFTOVERS_S, self._collect)),
+                ]
+                await stop.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await asyncio.to_thread(relaying.stop)
+            await asyncio.to_thread(self._fetches.stop, _STOP_S)
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._sourcing.close()
+
+    def _calls(self, progress: Progress) -> WorkerCalls:
+        calls: WorkerCalls
+
+        def read_ahead(target: Target, blob: Descriptor, done: Callable[[], None]) -> None:
+            if not self._caching.is_on():
+                done()
+                return
+            fetch = calls.start_fetch(target, blob.digest, size=blob.size, background=True)
+            self._executor.submit(_when_ended, fetch, done)
+
+        calls = WorkerCalls(
+            catalogue=self._catalogue,
+            usage=self._usage,
+            resolver=self._resolver,
+            sourcing=self._sourcing,
+            fetches=self._fetches,
+            progress=progress,
+            read_ahead=ReadAhead(
+                shelf=self._shelf, settings=self._settings.fetch, clock=time.time, start_fetch=read_ahead
+            ),
+            metrics=self._metrics,
+            caching=self._caching,
+            executor=self._executor,
+        )
+        return calls
+
+    def _commit(self, part: Path, digest: Digest, size: int, repos: Sequence[str]) -> None:
+        links = [(repo, LinkKind.BLOB, self._is_local(repo)) for repo in repos]
+        try:
+            self._files.commit(part, digest, size, links=links)
+        except StoreFullError:
+            self._note_full()
+            raise
+        self._sourcing.forget_way(digest)
+        fetch = self._fetches.get(digest)
+        if fetch is not None:
+            with self._fetched_lock:
+                self._fetched.update(fetch.state().bytes_by_source)
+
+    def _adopt(self, digest: Digest, repos: Sequence[str]) -> bool:
+        linked = [
+            self._catalogue.add_link(repo, digest, kind=LinkKind.BLOB, pushed=self._is_local(repo)) for repo in repos
+        ]
+        return all(linked)
+
+    def _is_local(self, repo: str) -> bool:
+        first, slash, _ = repo.partition("/")
+        return not (slash and first in {origin.name for origin in self._settings.upstreams})
+
+    def _note_full(self) -> None:
+        self._caching.turn_off()
+        _log.warning("the disk is full: streaming through without keeping, and making room")
+        self._executor.submit(self._space.make_room)
+
+    def _note_way(self, digest: Digest, payload: Payload) -> None:
+        self._sourcing.set_way(digest, Way(hops=tuple(payload["hops"]), from_peer=payload["from_peer"]))
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        self._executor.submit(_log_failure, work)
+
+    async def _every(self, seconds: float, work: Callable[[], object]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(self._executor, work)
+            except HunqiError as error:
+                _log.warning("housekeeping failed, trying again later: %s", error)
+            await asyncio.sleep(seconds)
+
+    def _collect(self) -> None:
+        ages = LeftoverAges(upload_s=self._settings.space.upload_max_age_s)
+        found = collect_leftovers(self._catalogue, self._uploads, ages)
+        freed = self._fetches.collect_leftovers(_PART_AGE_S)
+        _log.info("collected leftovers: %s, %d bytes of old parts", found, freed)
+
+    def _world(self) -> World:
+        totals, health = self._catalogue.totals(), self._sourcing.health
+        sources = self._sourcing.all()
+        states = {source.id: health.state(source.id) for source in sources}
+        with self._fetched_lock:
+            fetched = Counter(self._fetched)
+        for fetch in self._fetches.active():
+            fetched.update(fetch.state().bytes_by_source)
+        remaining = {source.id: source.quota.rate for source in sources}
+        return World(
+            bytes_by_source=dict(fetched),
+            fetches_in_flight=len(self._fetches.active()),
+            source_up={name: state.down_until_s is None for name, state in states.items()},
+            source_speed={name: state.speed for name, state in states.items() if state.speed is not None},
+            quota_remaining={
+                name: rate.remaining for name, rate in remaining.items() if rate and rate.remaining is not None
+            },
+            cached_bytes=totals.cached_bytes,
+            pushed_bytes=totals.pushed_bytes,
+            part_bytes=self._fetches.part_bytes(),
+            cache_max_bytes=self._settings.space.cache_max,
+            evicted_bytes=self._space.evicted_bytes,
+            caching=self._caching.is_on(),
+        )
+
+
+def _when_ended(fetch: Fetch, done: Callable[[], None]) -> None:
+    while fetch.wait(60.0).status is FetchStatus.RUNNING:
+        pass
+    done()
+
+
+def _log_failure(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Exception:
+        _log.exception("work in the background failed")

@@ -1,0 +1,115 @@
+"""Tells the workers how the fetches go: each change of a fetch becomes one notice to every connection that follows it.
+
+Fetches change in threads, often; a change only marks its digest, and the event loop sends the state as it is by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from dataclasses import dataclass, field
+
+from hunqi.errors import HunqiError
+from hunqi.kit.rpc import Payload, Session
+from hunqi.mirror.fetch.fetch import Fetch
+from hunqi.mirror.fetch.state import FetchStatus
+from hunqi.oci.digest import Digest
+
+
+@dataclass(slots=True)
+class _Watch:
+    fetch: Fetch
+    sessions: set[Session] = field(default_factory=set[Session])
+
+
+class Progress:
+    """The followers of all fetches; its methods are called on the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoch = uuid.uuid4().hex[:8]
+        self._watches: dict[Digest, _Watch] = {}
+        self._lock = threading.Lock()
+        self._marked: set[Digest] = set()
+
+    def follow(self, fetch: Fetch, session: Session) -> Payload:
+        """Send ``session`` the states of ``fetch`` from now on; return the present one."""
+        watch = self._watches.get(fetch.digest)
+        if watch is None or watch.fetch is not fetch:
+            watch = self._watches[fetch.digest] = _Watch(fetch)
+            fetch.subscribe(self._mark)
+        watch.sessions.add(session)
+        state = self.describe(fetch)
+        if state["status"] != FetchStatus.RUNNING.value:
+            self._watches.pop(fetch.digest, None)
+        return state
+
+    def forget(self, session: Session) -> None:
+        """A connection has ended: its readers are gone."""
+        for watch in self._watches.values():
+            if session in watch.sessions:
+                watch.sessions.discard(session)
+                watch.fetch.set_readers(id(session), 0)
+
+    def watched(self, digest: Digest) -> Fetch | None:
+        """Return the fetch that is followed under ``digest``."""
+        watch = self._watches.get(digest)
+        return watch.fetch if watch else None
+
+    def describe(self, fetch: Fetch) -> Payload:
+        """Return a fetch's state as workers read it."""
+        state = fetch.state()
+        return {
+            "digest": str(fetch.digest),
+            "generation": f"{self._epoch}.{state.generation}",
+            "status": state.status.value,
+            "size": state.size,
+            "extents": [list(extent) for extent in state.extents],
+            "verified": state.verified,
+            "error": describe_error(state.error) if state.status is FetchStatus.FAILED else None,
+        }
+
+    def stored(self, digest: Digest, size: int) -> Payload:
+        """Return the state of a blob that is in the store already."""
+        return {
+            "digest": str(digest),
+            "generation": f"{self._epoch}.stored",
+            "status": FetchStatus.DONE.value,
+            "size": size,
+            "extents": [[0, size]],
+            "verified": True,
+            "error": None,
+        }
+
+    def _mark(self, fetch: Fetch) -> None:
+        with self._lock:
+            if fetch.digest in self._marked:
+                return
+            self._marked.add(fetch.digest)
+        self._loop.call_soon_threadsafe(self._tell, fetch)
+
+    def _tell(self, fetch: Fetch) -> None:
+        with self._lock:
+            self._marked.discard(fetch.digest)
+        watch = self._watches.get(fetch.digest)
+        if watch is None or watch.fetch is not fetch:
+            return
+        state = self.describe(fetch)
+        for session in watch.sessions:
+            session.notify("progress", str(fetch.digest), state)
+        if state["status"] != FetchStatus.RUNNING.value:
+            del self._watches[fetch.digest]
+
+
+def describe_error(error: Exception | None) -> Payload:
+    """Return an error as the other process reads it."""
+    if isinstance(error, HunqiError):
+        return {"code": error.code, "message": str(error), "data": error_data(error)}
+    return {"code": "fetch.error", "message": "the fetch failed", "data": {}}
+
+
+def error_data(error: HunqiError) -> Payload:
+    """Return what of an error's attributes the wire form needs."""
+    retry_after_s = getattr(error, "retry_after_s", None)
+    return {} if retry_after_s is None else {"retry_after_s": retry_after_s}
