@@ -1,4 +1,5 @@
-"""Two registries for one suite: ours, and ``docker-registry`` 2.8.2, which shows that the suite itself is right.
+"""Registries for one suite: our push endpoints alone, our whole mirror with two workers, and ``docker-registry`` 2.8.2,
+which shows that the suite itself is right.
 
 Where docker-registry is known to deviate, the test must fail on it: a strict xfail with the reason.
 """
@@ -14,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from support_push import Client, PushServer, push_server
+from testbed.mirror import RunningMirror
 from testbed.registry import real_registry
 
 OURS = "hunqi"
+MIRROR = "mirror"
 THEIRS = "docker-registry"
+ALL = [OURS, MIRROR, THEIRS]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Subject:
 
     @property
     def ours(self) -> bool:
-        return self.server is not None
+        return self.kind != THEIRS
 
 
 @contextmanager
@@ -39,12 +43,17 @@ def running(kind: str, directory: Path) -> Iterator[Subject]:
     if kind == OURS:
         with push_server(directory / "data") as server:
             yield Subject(kind, server.client, server)
+    elif kind == MIRROR:
+        args = ["--allow-anonymous-push", "--local", "conformance"]
+        nowhere = {"docker.io": "http://127.0.0.1:9"}
+        with RunningMirror(directory, upstreams=nowhere, args=args, workers=2) as mirror:
+            yield Subject(kind, Client(mirror.base_url), None)
     else:
         with real_registry(directory) as registry:
             yield Subject(kind, Client(registry.direct_url), None)
 
 
-@pytest.fixture(scope="module", params=[OURS, THEIRS])
+@pytest.fixture(scope="module", params=ALL)
 def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     with running(request.param, tmp_path_factory.mktemp(request.param)) as subject:
         yield subject
