@@ -13,6 +13,7 @@ from aiohttp import web
 
 from hunqi.errors import HunqiError
 from hunqi.kit.rpc import RpcError
+from hunqi.mirror.serve.ranges import RangeNotSatisfiableError
 from hunqi.oci.errors import ErrorCode, error_body
 
 WireError = tuple[ErrorCode, int]
@@ -37,6 +38,7 @@ WIRE: Final[Mapping[str, WireError]] = {
     "serve.blob_unknown": (ErrorCode.BLOB_UNKNOWN, 404),
     "serve.page_size": (ErrorCode.UNSUPPORTED, 400),
     "serve.repository_unknown": (ErrorCode.NAME_UNKNOWN, 404),
+    "serve.range_not_satisfiable": (ErrorCode.UNSUPPORTED, 416),
     "store.digest_mismatch": (ErrorCode.DIGEST_INVALID, 400),
     "store.upload_range": (ErrorCode.BLOB_UPLOAD_INVALID, 416),
     "store.upload_unknown": (ErrorCode.BLOB_UPLOAD_UNKNOWN, 404),
@@ -44,6 +46,45 @@ WIRE: Final[Mapping[str, WireError]] = {
     "store.full": (ErrorCode.UNAVAILABLE, 507),
     "store.unavailable": (ErrorCode.UNAVAILABLE, 503),
     "store.damaged": (ErrorCode.UNAVAILABLE, 503),
+    "serve.range_not_satisfiable": (ErrorCode.SIZE_INVALID, 416),
+    "mirror.loop": (ErrorCode.UNAVAILABLE, 508),
+    "resolve.manifest_unknown": (ErrorCode.MANIFEST_UNKNOWN, 404),
+    "resolve.blob_unknown": (ErrorCode.BLOB_UNKNOWN, 404),
+    "resolve.repository_denied": (ErrorCode.DENIED, 403),
+    "resolve.upstream_limited": (ErrorCode.TOOMANYREQUESTS, 429),
+    "resolve.upstream_unavailable": (ErrorCode.UNAVAILABLE, 502),
+    "resolve.relay_loop": (ErrorCode.UNAVAILABLE, 508),
+    "source.not_found": (ErrorCode.BLOB_UNKNOWN, 404),
+    "source.unauthorized": (ErrorCode.DENIED, 403),
+    "source.forbidden": (ErrorCode.DENIED, 403),
+    "source.too_many_requests": (ErrorCode.TOOMANYREQUESTS, 429),
+    "source.loop_detected": (ErrorCode.UNAVAILABLE, 508),
+    "source.aborted": (ErrorCode.UNAVAILABLE, 502),
+    "source.busy": (ErrorCode.UNAVAILABLE, 503),
+    "source.changed": (ErrorCode.UNAVAILABLE, 502),
+    "source.credentials_unavailable": (ErrorCode.UNAVAILABLE, 502),
+    "source.cut": (ErrorCode.UNAVAILABLE, 502),
+    "source.error": (ErrorCode.UNAVAILABLE, 502),
+    "source.misbehaves": (ErrorCode.UNAVAILABLE, 502),
+    "source.range_not_satisfiable": (ErrorCode.UNAVAILABLE, 502),
+    "source.server_error": (ErrorCode.UNAVAILABLE, 502),
+    "source.timeout": (ErrorCode.UNAVAILABLE, 504),
+    "source.unreachable": (ErrorCode.UNAVAILABLE, 502),
+    "fetch.abandoned": (ErrorCode.UNAVAILABLE, 503),
+    "fetch.crashed": (ErrorCode.UNAVAILABLE, 500),
+    "fetch.digest_mismatch": (ErrorCode.UNAVAILABLE, 502),
+    "fetch.disk": (ErrorCode.UNAVAILABLE, 503),
+    "fetch.error": (ErrorCode.UNAVAILABLE, 502),
+    "fetch.no_source": (ErrorCode.UNAVAILABLE, 502),
+    "fetch.stopped": (ErrorCode.UNAVAILABLE, 503),
+    "fetch.too_many": (ErrorCode.UNAVAILABLE, 503),
+    "access.bad_credentials": (ErrorCode.UNAUTHORIZED, 401),
+    "access.token_invalid": (ErrorCode.UNAUTHORIZED, 401),
+    "access.token_expired": (ErrorCode.UNAUTHORIZED, 401),
+    "access.login_refused": (ErrorCode.UNAUTHORIZED, 401),
+    "access.denied": (ErrorCode.DENIED, 403),
+    "access.password_check": (ErrorCode.UNAVAILABLE, 503),
+    "serve.method_not_allowed": (ErrorCode.UNSUPPORTED, 405),
 }
 """``code`` of an error → code and status on the wire. (A tag that cannot be one cannot exist: 404, not 400.)"""
 
@@ -75,5 +116,9 @@ def reply_for(error: HunqiError) -> web.Response:
     code, status = wire_error(error)
     data = error.data if isinstance(error, RpcError) else {}
     retry_after_s = data.get("retry_after_s", getattr(error, "retry_after_s", None))
-    headers = {"Retry-After": str(max(1, round(float(retry_after_s))))} if retry_after_s is not None else None
+    headers: dict[str, str] = {}
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(float(retry_after_s))))
+    if isinstance(error, RangeNotSatisfiableError):
+        headers["Content-Range"] = f"bytes */{error.size}"
     return error_reply(code, str(error), status=status, headers=headers)
