@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
 
+from hunqi.cli.banner import render_banner
 from hunqi.config import FlagValue, load_mirror_settings, process_inputs
 from hunqi.config.reference import default_text
 from hunqi.config.table import ALL, Setting
+from hunqi.mirror.settings import Address, MirrorSettings
 
 HELP: Final = """Serve images: answer from the cache, fetch what is missing, take pushes.
 
@@ -42,10 +45,17 @@ def serve_command() -> Callable[..., None]:
 
     def serve(config: Path | None = None, **given: FlagValue | None) -> None:
         flags = {_KEYS[name]: value for name, value in given.items() if value is not None and value != []}
-        settings = load_mirror_settings(process_inputs(flags, config_file=config))
+
+        def load() -> MirrorSettings:
+            return load_mirror_settings(process_inputs(flags, config_file=config))
+
+        settings = load()
         from hunqi.app import serve_mirror  # late: the other commands need no server
 
-        raise typer.Exit(serve_mirror(settings))
+        def greet(address: Address) -> None:
+            Console(stderr=True).print(render_banner(settings, address))
+
+        raise typer.Exit(serve_mirror(settings, reload=load, on_listening=greet))
 
     parameters = [_config_parameter(), *(_parameter(setting) for setting in ALL if setting.flag)]
     serve.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]  # read by typer

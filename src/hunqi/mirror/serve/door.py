@@ -17,7 +17,7 @@ from typing import Final
 from aiohttp import web
 
 from hunqi.kit.rpc import RpcError, RpcUnavailableError
-from hunqi.mirror.access.gate import Gate
+from hunqi.mirror.access.gate import BadCredentials, Gate, TokenInvalid
 from hunqi.mirror.access.model import NOBODY, Action, Caller, Decision
 from hunqi.mirror.names import Names, Target
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace, read_hops
@@ -62,7 +62,7 @@ class Door:
         ns = request.query.get("ns")
         target = self.names.resolve(name, ns)
         self._check_patterns(target)
-        caller = NOBODY if from_peer else await self.caller(request)
+        caller = NOBODY if from_peer else await self._caller_for(request, Action.PULL, target, name)
         asking = Asking(
             request=request,
             trace=trace,
@@ -82,7 +82,7 @@ class Door:
     ) -> Asking:
         """Return the request for pushing to or deleting from ``name``, which must be local."""
         target = self.names.resolve_push(name, request.query.get("ns"))
-        caller = NOBODY if from_peer else await self.caller(request)
+        caller = NOBODY if from_peer else await self._caller_for(request, action, target, name)
         asking = Asking(
             request=request,
             trace=trace,
@@ -95,6 +95,14 @@ class Door:
         if not from_peer and self.gate.check(caller, action, target, public=None) is not Decision.ALLOW:
             raise self._refusal(request, caller, action, target, name)
         return asking
+
+    async def _caller_for(self, request: web.BaseRequest, action: Action, target: Target, name: str) -> Caller:
+        try:
+            return await self.caller(request)
+        except (BadCredentials, TokenInvalid) as error:
+            written = None if request.query.get("ns") else name
+            challenge = self.gate.challenge(target, _needed(action), _base_url(request), written=written)
+            raise NotYourBusinessError(str(error), challenge=challenge) from error
 
     async def may_pull(self, caller: Caller, target: Target, reference: Reference | None) -> bool:
         """Whether ``caller`` may read ``target``, asking for its visibility only where that decides."""
@@ -133,6 +141,13 @@ class Door:
         first, slash, rest = key.partition("/")
         return Target(first, rest) if slash and first in self.names.upstreams else Target(None, key)
 
+    async def caller_of_ping(self, request: web.BaseRequest) -> Caller:
+        """Return who asks where no repository is named; raise :class:`NotYourBusinessError` on a bad token."""
+        try:
+            return await self.caller(request)
+        except (BadCredentials, TokenInvalid) as error:
+            raise self.challenge_for_ping(request) from error
+
     def challenge_for_ping(self, request: web.BaseRequest) -> NotYourBusinessError:
         """Return the refusal of ``/v2/`` itself."""
         challenge = self.gate.challenge(None, (), _base_url(request))
@@ -159,10 +174,13 @@ class Door:
         message = self.gate.explain(caller, action, target)
         if self.gate.check(caller, action, target, public=False) is not Decision.UNAUTHENTICATED:
             return NotYourBusinessError(message, challenge=None)
-        actions = (Action.PULL,) if action is Action.PULL else (Action.PULL, action)
         written = None if request.query.get("ns") else name
-        challenge = self.gate.challenge(target, actions, _base_url(request), written=written)
+        challenge = self.gate.challenge(target, _needed(action), _base_url(request), written=written)
         return NotYourBusinessError(message, challenge=challenge)
+
+
+def _needed(action: Action) -> tuple[Action, ...]:
+    return (Action.PULL,) if action is Action.PULL else (Action.PULL, action)
 
 
 def _note(trace: Trace, asking: Asking) -> None:

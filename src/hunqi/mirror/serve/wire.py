@@ -46,7 +46,6 @@ WIRE: Final[Mapping[str, WireError]] = {
     "store.full": (ErrorCode.UNAVAILABLE, 507),
     "store.unavailable": (ErrorCode.UNAVAILABLE, 503),
     "store.damaged": (ErrorCode.UNAVAILABLE, 503),
-    "serve.range_not_satisfiable": (ErrorCode.SIZE_INVALID, 416),
     "mirror.loop": (ErrorCode.UNAVAILABLE, 508),
     "resolve.manifest_unknown": (ErrorCode.MANIFEST_UNKNOWN, 404),
     "resolve.blob_unknown": (ErrorCode.BLOB_UNKNOWN, 404),

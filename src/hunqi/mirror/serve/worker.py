@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from aiohttp import web
 
-from hunqi.errors import HunqiError
+from hunqi.errors import HunqiError, UserError
 from hunqi.mirror.access.model import Action, Decision
 from hunqi.mirror.names import Target
 from hunqi.mirror.serve.accounts import AccessLog, Counters
@@ -96,7 +96,7 @@ class Worker:
                 _log.warning("%s %s: %s", request.method, request.raw_path[:300], error)
             return response
         except ConnectionError:
-            raise
+            return _left(request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.raw_path[:300])
             response = error_reply(ErrorCode.UNAVAILABLE, "internal error: see the mirror's log", status=500)
@@ -114,7 +114,10 @@ class Worker:
         answer = self.manifests.hot.get(request.raw_path)
         if answer is None:
             return None
-        caller = self.door.recall(request)
+        try:
+            caller = self.door.recall(request)
+        except UserError:
+            return None
         if caller is None or not self.door.may_pull_now(caller, answer.target):
             return None
         sent = self.manifests.send_hot(request, answer)
@@ -207,14 +210,14 @@ class Worker:
 
     async def _ping(self, request: web.BaseRequest, *, from_peer: bool) -> web.StreamResponse:
         if not from_peer:
-            caller = await self.door.caller(request)
+            caller = await self.door.caller_of_ping(request)
             if self.door.gate.check_ping(caller) is not Decision.ALLOW:
                 raise self.door.challenge_for_ping(request)
         return web.Response(body=b"{}", headers={"Content-Type": "application/json", **_VERSION_HEADER})
 
     async def _catalog(self, request: web.BaseRequest, trace: Trace) -> web.StreamResponse:
         trace.kind = "list"
-        caller = await self.door.caller(request)
+        caller = await self.door.caller_of_ping(request)
         if self.door.gate.check_catalogue(caller) is not Decision.ALLOW:
             raise self.door.challenge_for_ping(request)
         return await self.push.catalog(request, lambda _key: True)
@@ -225,6 +228,13 @@ def _length(response: web.StreamResponse) -> int:
         return response.length
     body = response.body if isinstance(response, web.Response) else None
     return len(body) if isinstance(body, bytes) else int(response.content_length or 0)
+
+
+def _left(request: web.BaseRequest) -> SentResponse:
+    """The client has left or was cut: nothing more can be said on this connection."""
+    if request.transport is not None:
+        request.transport.abort()
+    return SentResponse(status=_CLIENT_LEFT, length=0, keep_alive=False)
 
 
 def _refuse(error: NotYourBusinessError) -> web.Response:
