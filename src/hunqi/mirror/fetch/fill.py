@@ -246,10 +246,12 @@ class Fill:
                 self._health.succeeded(source)
                 stream.abort()
                 return
+            range_ignored = not stream.status_partial and (work.start > 0 or work.end is not None)
+            if range_ignored:
+                self.standings.set_rangeless(work.candidate.key)
             self._check_size(source, stream)
             self._check_etag(source, stream)
-            if not stream.status_partial and (work.start > 0 or work.end is not None):
-                self.standings.set_rangeless(work.candidate.key)
+            if range_ignored:
                 if any(one is not claim and one.segment for one in self.claims):
                     raise RangeIgnored
                 claim.segment = Segment(0, self.size)
