@@ -22,7 +22,21 @@ from testbed.registry import real_registry
 REQUESTS = 10_000
 BATCH = 20
 TOPS = frozenset(
-    "catalogue usage content uploads tmp trash quarantine parts lock node_id token fetcher relay".split(),
+    [
+        "catalogue",
+        "usage",
+        "content",
+        "uploads",
+        "tmp",
+        "trash",
+        "quarantine",
+        "parts",
+        "lock",
+        "node_id",
+        "token",
+        "fetcher",
+        "relay",
+    ],
 )
 DIGEST = "sha256:" + "0" * 64
 

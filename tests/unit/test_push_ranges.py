@@ -23,7 +23,7 @@ def test_a_range_is_read_as_it_was_written(first: int, last: int) -> None:
         assert Chunk.of_headers(text, None) == Chunk(first, last - first + 1)
 
 
-@given(SIZES, st.integers(1, 1000), st.integers(1, 1000))
+@given(st.integers(0, 10**17), st.integers(1, 1000), st.integers(1, 1000))
 def test_a_length_that_disagrees_is_refused(first: int, named: int, sent: int) -> None:
     text = f"{first}-{first + named - 1}"
     if named == sent:
