@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from testbed.images import Image, Layer, compose
-from testbed.server import Exchange, Link, Server
-
 from hunqi.mirror.fetch.driver import DriverLimits
 from hunqi.mirror.fetch.fetch import Fetch
 from hunqi.mirror.fetch.fetches import Fetches
@@ -25,6 +22,7 @@ from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 from hunqi.mirror.sources.proxies import ProxyRules
 from hunqi.mirror.sources.source import Source
 from hunqi.oci.digest import Digest
+from testbed.server import Exchange, Link, Server
 
 SHORT = Deadlines(connect_s=1.0, first_byte_s=1.0, stall_s=1.0)
 RANGES = FetchSettings(connections=8, range_threshold=4 * MIB)
@@ -41,11 +39,6 @@ def remote(data: bytes, repository: str = "library/demo", *, algorithm: str = "s
     """The blob of these bytes at docker.io."""
     digest = Digest.parse(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
     return RemoteBlob(upstream="docker.io", repository=repository, digest=digest)
-
-
-def image_of(*blobs: bytes) -> Image:
-    """An image with these layers, for a zoo."""
-    return compose([Layer(data=blob, media_type="application/vnd.oci.image.layer.v1.tar") for blob in blobs])
 
 
 def source(
