@@ -116,27 +116,29 @@ def test_a_push_under_an_upstreams_name_is_denied(docker: Docker, mirror: Runnin
         docker("push", f"{mirror.host}/{name}:evil")
 
 
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, world: RealRegistry) -> Iterator[RunningMirror]:
+    guarded = RunningMirror(tmp_path_factory.mktemp("guarded"), upstreams={"docker.io": world.url})
+    guarded.add_user("alice", "wonderland", "team:pull,push,delete")
+    with guarded:
+        yield guarded
+
+
+@pytest.fixture(scope="module")
+def guarded_engine(tmp_path_factory: pytest.TempPathFactory, guarded: RunningMirror) -> Iterator[Docker]:
+    with docker_engine(tmp_path_factory.mktemp("docker"), registry_mirrors=[guarded.base_url]) as running:
+        yield running
+
+
 class TestWithUsers:
     """The mirror has users, so ``/v2/`` answers 401; public pulls go on without one."""
 
-    @pytest.fixture(scope="class")
-    def guarded(self, tmp_path_factory: pytest.TempPathFactory, world: RealRegistry) -> Iterator[RunningMirror]:
-        guarded = RunningMirror(tmp_path_factory.mktemp("guarded"), upstreams={"docker.io": world.url})
-        guarded.add_user("alice", "wonderland", "team:pull,push,delete")
-        with guarded:
-            yield guarded
-
-    @pytest.fixture(scope="class")
-    def engine(self, tmp_path_factory: pytest.TempPathFactory, guarded: RunningMirror) -> Iterator[Docker]:
-        with docker_engine(tmp_path_factory.mktemp("docker"), registry_mirrors=[guarded.base_url]) as running:
-            yield running
-
     @pytest.fixture
-    def docker(self, engine: Docker, world: RealRegistry) -> Iterator[Docker]:
-        engine.forget_images()
+    def docker(self, guarded_engine: Docker, world: RealRegistry) -> Iterator[Docker]:
+        guarded_engine.forget_images()
         world.wire.forget()
-        yield engine
-        (engine.config_dir / "config.json").unlink(missing_ok=True)
+        yield guarded_engine
+        (guarded_engine.config_dir / "config.json").unlink(missing_ok=True)
 
     def test_pulls_without_a_password(self, docker: Docker) -> None:
         docker("pull", "tiny")

@@ -117,7 +117,7 @@ def test_skopeo_pushes_every_platform_to_a_local_namespace(
 ) -> None:
     images.write_layout(MULTI["index"], tmp_path / "layout")
     target = f"{mirror.host}/team/multi:1"
-    tools.skopeo("copy", "--all", "--dest-tls-verify=false", f"oci:{tmp_path / 'layout'}:latest", f"docker://{target}")
+    tools.skopeo("copy", "--all", "--dest-tls-verify=false", f"oci:{tmp_path / 'layout'}", f"docker://{target}")
     assert raw_digest(tools, target) == MULTI["index"].digest
     tags = json.loads(tools.skopeo("list-tags", "--tls-verify=false", f"docker://{mirror.host}/team/multi").stdout)
     assert tags["Tags"] == ["1"]

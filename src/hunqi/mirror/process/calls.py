@@ -24,6 +24,7 @@ from hunqi.mirror.resolve.resolver import Resolver
 from hunqi.mirror.sources.errors import SourceError
 from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 from hunqi.mirror.store.catalogue import Catalogue
+from hunqi.mirror.store.model import LinkKind
 from hunqi.mirror.store.usage import Usage
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import parse_reference
@@ -125,6 +126,16 @@ class WorkerCalls:
         known = self.catalogue.expected_size(digest)
         return self.fetches.join(blob, repo=target.key, size=size if size is not None else known, background=background)
 
+    def show(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> None:
+        """Let a repository show a stored blob if it links it or its own source has it; raises what asking raises."""
+        if self.catalogue.link(target.key, digest) is not None:
+            return
+        if target.upstream is not None:
+            self.resolver.link_blob(target.upstream, target.repository, digest, hops=hops)
+        else:
+            self._size(target, digest, hops)
+            self.catalogue.add_link(target.key, digest, kind=LinkKind.BLOB, pushed=True)
+
     async def _ping(self, _session: Session, _call: Call, _payload: Payload) -> Payload:
         return {}
 
@@ -172,11 +183,12 @@ class WorkerCalls:
 
     async def _fetch(self, session: Session, _call: Call, payload: Payload) -> Payload:
         target, digest = _target(payload), Digest.parse(payload["digest"])
-        content = self.catalogue.content(digest)
-        if content is not None and self.catalogue.paths.content_file(digest).exists():
-            return self.progress.stored(digest, content.size)
         if target.upstream is None and not self.sourcing.has_peers():
             raise UnknownBlobError(f"{target.key} has no blob {digest}")
+        content = self.catalogue.content(digest)
+        if content is not None and self.catalogue.paths.content_file(digest).exists():
+            await self._in_thread(self.show, target, digest, tuple(payload["hops"]))
+            return self.progress.stored(digest, content.size)
         running = self.fetches.get(digest)
         way = Way(hops=tuple(payload["hops"]), from_peer=payload["from_peer"])
         if running is None:

@@ -14,6 +14,7 @@ def begin_logging() -> None:
     """Log to standard error, one line per record."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a malformed request is its sender's business
     logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 

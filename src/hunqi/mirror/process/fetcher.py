@@ -169,10 +169,10 @@ class _Process:
                 self._fetched.update(fetch.state().bytes_by_source)
 
     def _adopt(self, digest: Digest, repos: Sequence[str]) -> bool:
-        linked = [
-            self._catalogue.add_link(repo, digest, kind=LinkKind.BLOB, pushed=self._is_local(repo)) for repo in repos
-        ]
-        return all(linked)
+        """Spare a download of what came into the store meanwhile, for repositories that show it already."""
+        return self._catalogue.content(digest) is not None and all(
+            self._catalogue.link(repo, digest) is not None for repo in repos
+        )
 
     def _is_local(self, repo: str) -> bool:
         first, slash, _ = repo.partition("/")

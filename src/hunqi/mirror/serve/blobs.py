@@ -46,13 +46,13 @@ class BlobEndpoints:
     async def get(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         """Answer GET: 200, 206, 304 or 416, or raise what the error table knows."""
         request, target = asking.request, asking.target
-        if matches(request, digest):
-            return not_modified(request, digest)
         stored = await self._open(asking, digest)
         if stored is None:
             return await self._follow(asking, digest)
         file, size = stored
         with file:
+            if matches(request, digest):
+                return not_modified(request, digest)
             asking.trace.outcome = "hit"
             self.touch(digest)
             if not target.is_local:
@@ -69,12 +69,12 @@ class BlobEndpoints:
     async def head(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         """Answer HEAD with the size and digest; never downloads."""
         request, target = asking.request, asking.target
-        if matches(request, digest):
-            return not_modified(request, digest)
         stored = await self._open(asking, digest)
         if stored is not None:
             file, size = stored
             file.close()
+            if matches(request, digest):
+                return not_modified(request, digest)
             asking.trace.outcome = "hit"
         else:
             asking.trace.outcome = "miss"
