@@ -35,6 +35,7 @@ def payload(size_bytes: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size_bytes)
 
 
+@cache
 def remote(data: bytes, repository: str = "library/demo", *, algorithm: str = "sha256") -> RemoteBlob:
     """The blob of these bytes at docker.io."""
     digest = Digest.parse(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")

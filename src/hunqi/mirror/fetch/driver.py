@@ -126,6 +126,7 @@ class Driver:
         if self._ports.adopt(fetch.digest, fetch.repos_to_link()):
             self._end_linked()
             return
+        fetch.link_all_again()
         self._open()
         while not self._settle(self._download()):
             pass

@@ -140,6 +140,11 @@ class Fetch:
             self._linked += len(repos)
             return repos
 
+    def link_all_again(self) -> None:
+        """What ``repos_to_link`` gave could not be linked: the blob is not stored yet."""
+        with self._changed:
+            self._linked = 0
+
     def is_unwanted(self) -> bool:
         """Whether the last reader left long enough ago and the policy says not to finish."""
         policy = self._settings.on_disconnect
