@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from hunqi.mirror.store.changes import NewLink, Staged, insert_manifest, place, remove_link, upsert_tag
+from hunqi.mirror.store.changes import NewLink, Staged, has_content, insert_manifest, place, remove_link, upsert_tag
 from hunqi.mirror.store.errors import DigestMismatchError, translate, translated
 from hunqi.mirror.store.model import EdgeRole, LinkKind, StoredManifest, stored_digest
 from hunqi.mirror.store.paths import write_durable
@@ -45,7 +45,7 @@ class ManifestTable(Tables):
                 upsert_tag(connection, repo, tag.name, digest, pushed=pushed, now=now)
 
         with self.connections.transaction() as connection:
-            if self.is_kept(connection, digest):
+            if has_content(connection, digest) and self._body(digest) == data:
                 fill(connection)
                 return
         staged = Staged(source=self.paths.new_tmp(), digest=digest, size=len(data))
