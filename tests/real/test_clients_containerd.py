@@ -12,7 +12,7 @@ from testbed.mirror import RunningMirror
 from testbed.registry import RealRegistry, real_registry
 from testbed.server import Server
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("containerd")]
 TINY = images.runnable(seed="ctr")
 QUAY = images.runnable(seed="quay")
 MULTI = images.multi_platform(seed="ctr")

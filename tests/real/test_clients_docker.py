@@ -13,7 +13,7 @@ from testbed.mirror import RunningMirror
 from testbed.programs import ProcessFailedError
 from testbed.registry import RealRegistry, real_registry
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("docker")]
 HUB = "https://index.docker.io/v1/"
 TINY = images.runnable(seed="docker")
 SCHEMA2 = images.runnable(seed="schema2", dialect=images.Dialect.DOCKER)

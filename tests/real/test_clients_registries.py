@@ -16,7 +16,7 @@ from testbed.mirror import RunningMirror
 from testbed.programs import ProcessFailedError
 from testbed.registry import Auth, RealRegistry, real_registry
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("registries")]
 OPEN = images.layered([300_000] * 6, seed="open")
 SECRET = images.layered([200_000], seed="secret")
 SEED = {"library/open:latest": OPEN, "corp/secret:latest": SECRET}

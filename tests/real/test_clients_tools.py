@@ -15,7 +15,7 @@ from testbed.programs import ProcessFailedError
 from testbed.registry import RealRegistry, real_registry
 from testbed.server import Server
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("tools")]
 TINY = images.runnable(seed="tools")
 MULTI = images.multi_platform(seed="tools", dialect=images.Dialect.DOCKER)
 ZSTD = images.compose(
