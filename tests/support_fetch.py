@@ -94,6 +94,7 @@ class Bench:
     blamed: list[str] = field(default_factory=list)
     commit_error: Exception | None = None
     hold_commit: threading.Event | None = None
+    committing: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.content = self.directory / "content"
@@ -127,6 +128,7 @@ class Bench:
         return sorted(path.name for path in (self.directory / "parts").iterdir())
 
     def _commit(self, part: Path, digest: Digest, size: int, repos: Sequence[str]) -> None:
+        self.committing.set()
         if self.hold_commit is not None:
             self.hold_commit.wait(10)
         if self.commit_error is not None:

@@ -175,8 +175,7 @@ class Driver:
     def _download(self) -> _Outcome:
         fill = self._fill
         self._refresh()
-        fill.moved_at = self._clock()
-        refreshed_at = self._clock()
+        began = refreshed_at = fill.moved_at = self._clock()
         while True:
             with fill.changed:
                 now = self._clock()
@@ -196,7 +195,7 @@ class Driver:
             if not fill.claims and now - refreshed_at >= TICK_S:
                 self._refresh()
                 refreshed_at = now
-            if fill.received > 32 * plan.MIB or now - fill.moved_at > self._limits.flush_s / 2:
+            if fill.received and now - began >= self._limits.flush_s / 2:
                 self._flusher.start()
 
     def _refresh(self) -> None:

@@ -80,10 +80,12 @@ class RelayStream:
         """
         self._refresh()
         if self._size is None:
-            self._stream, self._from = self._connect(0)
+            self._stream, self._from = self._connect(self._start)
             self._size = self._stream.total_size
             if self._size is None:
                 raise NoSourceError(self._blob.digest, "no source says how long the blob is")
+            if self._prefix or self._position_needed() != self._start:
+                self.close()
         elif self._position_needed() < self._size and not self._prefix:
             self._stream, self._from = self._connect(self._position_needed())
         return self._size
@@ -94,7 +96,7 @@ class RelayStream:
         Raises :class:`OSError` when the client is gone, else :class:`SourceError`, :class:`NoSourceError` or
         :class:`DigestMismatchError`: the answer is short then, and its connection must be cut.
         """
-        size = self._size if self._size is not None else self.open()
+        size = self.open() if self._from is None else self._size or 0
         end = size if self._end is None else min(self._end, size)
         verified = end > size - WITHHELD_BYTES
         hasher = self._blob.digest.hasher()
