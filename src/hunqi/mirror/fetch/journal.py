@@ -60,7 +60,7 @@ def load(path: Path) -> Journal | None:
     """Return the record at ``path``, or None when there is none that makes sense."""
     try:
         return _parse(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
