@@ -103,7 +103,7 @@ class _Process:
     async def run(self) -> None:
         stop = stop_event(self._context.parent)
         loop = asyncio.get_running_loop()
-        calls = self._calls(Progress(loop))
+        calls = self._calls(Progress(loop, on_full=self._note_full))
         relaying = Relaying(self._settings.data_dir / RELAY_SOCKET, ports=self._ports, note_way=self._note_way)
         relaying.start()
         server = RpcServer(
@@ -137,7 +137,7 @@ class _Process:
                 done()
                 return
             fetch = calls.start_fetch(target, blob.digest, size=blob.size, background=True)
-            self._executor.submit(_when_ended, fetch, done)
+            self._executor.submit(self._when_ended, fetch, done)
 
         calls = WorkerCalls(
             catalogue=self._catalogue,
@@ -154,6 +154,13 @@ class _Process:
             executor=self._executor,
         )
         return calls
+
+    def _when_ended(self, fetch: Fetch, done: Callable[[], None]) -> None:
+        while (status := fetch.wait(60.0).status) is FetchStatus.RUNNING:
+            pass
+        if status is FetchStatus.NO_SPACE:
+            self._note_full()
+        done()
 
     def _commit(self, part: Path, digest: Digest, size: int, repos: Sequence[str]) -> None:
         links = [(repo, LinkKind.BLOB, self._is_local(repo)) for repo in repos]
@@ -179,6 +186,8 @@ class _Process:
         return not (slash and first in {origin.name for origin in self._settings.upstreams})
 
     def _note_full(self) -> None:
+        if not self._caching.is_on():
+            return
         self._caching.turn_off()
         _log.warning("the disk is full: streaming through without keeping, and making room")
         self._executor.submit(self._space.make_room)
@@ -228,12 +237,6 @@ class _Process:
             evicted_bytes=self._space.evicted_bytes,
             caching=self._caching.is_on(),
         )
-
-
-def _when_ended(fetch: Fetch, done: Callable[[], None]) -> None:
-    while fetch.wait(60.0).status is FetchStatus.RUNNING:
-        pass
-    done()
 
 
 def _log_failure(work: Callable[[], None]) -> None:

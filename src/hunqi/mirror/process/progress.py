@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hunqi.errors import HunqiError
@@ -26,8 +27,10 @@ class _Watch:
 class Progress:
     """The followers of all fetches; its methods are called on the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, on_full: Callable[[], None]) -> None:
+        """``on_full`` is called when a fetch found the disk full."""
         self._loop = loop
+        self._on_full = on_full
         self._epoch = uuid.uuid4().hex[:8]
         self._watches: dict[Digest, _Watch] = {}
         self._lock = threading.Lock()
@@ -100,6 +103,8 @@ class Progress:
             session.notify("progress", str(fetch.digest), state)
         if state["status"] != FetchStatus.RUNNING.value:
             del self._watches[fetch.digest]
+        if state["status"] == FetchStatus.NO_SPACE.value:
+            self._on_full()
 
 
 def describe_error(error: Exception | None) -> Payload:
