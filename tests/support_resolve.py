@@ -5,14 +5,16 @@ test moves.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from testbed.server import Exchange, Server
+import pytest
 
 from hunqi.mirror.resolve.resolver import Resolver, Surroundings
 from hunqi.mirror.settings import Deadlines, Origin, TagSettings
@@ -25,6 +27,7 @@ from hunqi.mirror.store.content import ContentFiles
 from hunqi.mirror.store.model import LinkKind
 from hunqi.oci.digest import Digest
 from hunqi.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from testbed.server import Exchange, Server
 
 DEADLINES: Final = Deadlines(connect_s=1.0, first_byte_s=1.0, stall_s=1.0)
 SETTINGS: Final = TagSettings(ttl_s=60.0, stale_s=300.0, negative_s=10.0, visibility_s=3600.0)
@@ -55,7 +58,7 @@ class Trouble:
 
 
 class World:
-    """An upstream registry: repositories of manifests, tags, blobs and lists; each answer can be switched to trouble."""
+    """An upstream registry of manifests, tags, blobs and lists; each answer can be switched to trouble."""
 
     def __init__(self) -> None:
         self.manifests: dict[tuple[str, str], tuple[bytes, str]] = {}
@@ -210,6 +213,34 @@ def bench(
             health=health,
             fetched=fetched,
         )
+
+
+@contextmanager
+def small_disk(directory: Path, *, size_bytes: int) -> Iterator[None]:
+    """Mount a file system of ``size_bytes`` (memory) at ``directory``; the test is skipped for want of the right to."""
+    directory.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(directory)]
+    if subprocess.run(mount, check=False, timeout=10).returncode != 0:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True, timeout=10)
+
+
+@contextmanager
+def filled(directory: Path) -> Iterator[None]:
+    """Take all the room that is left."""
+    hog = directory / "hog"
+    with suppress(OSError), hog.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    try:
+        yield
+    finally:
+        hog.unlink()
 
 
 def image(marker: str, *blobs: tuple[bytes, str]) -> dict[str, object]:

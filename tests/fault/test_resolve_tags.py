@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support_resolve import KEY, REPO, SETTINGS, UP, Bench, World, bench, image, source
 
 from hunqi.mirror.resolve.errors import (
     ManifestUnknown,
@@ -19,6 +18,7 @@ from hunqi.mirror.resolve.errors import (
 )
 from hunqi.mirror.resolve.model import Resolved
 from hunqi.oci.reference import Tag
+from support_resolve import KEY, REPO, SETTINGS, UP, Bench, World, bench, image, source
 
 LATEST = Tag("latest")
 

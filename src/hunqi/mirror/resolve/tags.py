@@ -7,6 +7,7 @@ client that only looks whether a tag has moved costs no download, so its answer 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from hunqi.mirror.names import Target
 from hunqi.mirror.resolve.asking import Unanswered
@@ -18,6 +19,9 @@ from hunqi.mirror.sources.model import ManifestHead
 from hunqi.mirror.store.errors import StoreFullError, StoreUnavailableError
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import Tag
+
+SEEN_S: Final = 86400.0
+"""What is known in memory only is good for a stale answer, and saves a GET, for so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,15 +182,13 @@ class Tags:
             self._seen.forget(question.key)
 
     def _note_seen(self, question: _Question, resolved: Resolved) -> None:
-        settings = self._room.settings
-        for_s = settings.ttl_of(question.home.repository, question.tag.name) + settings.stale_s
         seen = _Seen(
             digest=resolved.digest,
             media_type=resolved.media_type,
             size=resolved.size,
             checked_at=self._room.clock(),
         )
-        self._seen.put(question.key, seen, for_s=for_s)
+        self._seen.put(question.key, seen, for_s=SEEN_S)
 
     def _answer(self, question: _Question, held: _Held, *, stale: bool = False) -> Resolved:
         ttl_s = self._room.settings.ttl_of(question.home.repository, question.tag.name)
