@@ -64,10 +64,20 @@ def test_undecidable_is_the_last_decision_else_private(known: Bench, world: Worl
     world.heal()
     known.clock.pass_s(120.0)
     assert known.resolver.visibility(UP, REPO, LATEST)
-    known.resolver.manifest(UP, REPO, LATEST)
     world.fail(status)
     known.clock.pass_s(3600.0)
-    assert known.resolver.visibility(UP, REPO, LATEST) is (known.catalogue.visibility(KEY) is not None)
+    assert known.resolver.visibility(UP, REPO, LATEST)
+
+
+def test_a_decision_is_written_down_once_something_is_stored(known: Bench) -> None:
+    assert known.resolver.visibility(UP, REPO, LATEST)
+    decided_at = known.clock.now
+    assert known.catalogue.visibility(KEY) is None
+    known.clock.pass_s(10.0)
+    known.resolver.manifest(UP, REPO, LATEST)
+    written = known.catalogue.visibility(KEY)
+    assert written is not None
+    assert (written.public, written.decided_at) == (True, decided_at)
 
 
 def test_a_404_to_a_stranger_decides_only_where_we_are_strangers_ourselves(mirror: Bench, known: Bench) -> None:

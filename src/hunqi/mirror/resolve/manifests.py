@@ -92,6 +92,8 @@ class Manifests:
         self._unknown.forget((home.key, reference))
         if answer.is_public:
             self._room.visibilities.note_public(home)
+        else:
+            self._room.visibilities.note_stored(home)
         if self._on_manifest is not None:
             self._on_manifest(home.upstream or "", home.repository, got.digest, manifest)
         return resolved

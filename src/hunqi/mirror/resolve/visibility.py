@@ -23,6 +23,8 @@ from hunqi.oci.reference import Reference, Tag
 
 RENEW_SHARE: Final = 0.25
 """A pull that shows again what is known is written down after this share of ``visibility_s``, not each time."""
+KEEP_TIMES: Final = 24.0
+"""A decision in memory is the last decision for so many times ``visibility_s``."""
 
 
 class Visibilities:
@@ -77,6 +79,12 @@ class Visibilities:
         if last is None or not last.public or self._clock() >= renew_at:
             self._remember(home, public=True)
 
+    def note_stored(self, home: Target) -> None:
+        """Something of the repository is stored now: write down what was decided before."""
+        decision = self._recent.get(home.key)
+        if decision is not None and self._catalogue.visibility(home.key) is None:
+            self._write(home, decision)
+
     def note_private(self, home: Target) -> None:
         """The upstream has just refused the repository to a stranger."""
         self._remember(home, public=False)
@@ -113,10 +121,14 @@ class Visibilities:
     def _remember(self, home: Target, *, public: bool) -> None:
         now = self._clock()
         self._undecided.forget(home.key)
-        self._recent.put(home.key, Visibility(public=public, decided_at=now), for_s=self._settings.visibility_s)
+        decision = Visibility(public=public, decided_at=now)
+        self._recent.put(home.key, decision, for_s=KEEP_TIMES * self._settings.visibility_s)
+        self._write(home, decision)
+
+    def _write(self, home: Target, decision: Visibility) -> None:
         try:
             if self._catalogue.has_repository(home.key):
-                self._catalogue.set_visibility(home.key, public, now)
+                self._catalogue.set_visibility(home.key, decision.public, decision.decided_at)
         except (StoreFullError, StoreUnavailableError):
             # Memory holds it for now; the next decision is written.
             return
