@@ -90,7 +90,8 @@ def test_429_stays_429(animal: Animal, mirror: RunningMirror, size_bytes: int) -
     assert get_manifest(mirror).status == 200
     answer = get_blob(mirror, image_of(size_bytes, seed=animal.name).layers[0])
     assert answer.status == 429
-    assert "retry-after" in answer.headers
+    if animal.name == "limited-with-headers":
+        assert 0 < int(answer.headers["retry-after"]) <= 7
 
 
 @pytest.mark.parametrize("animal", [ANIMALS["redirects-elsewhere"]], ids=lambda it: it.name)
