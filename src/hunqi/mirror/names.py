@@ -1,7 +1,7 @@
 """Which repository a name means: every name is either local or mirrored, never both.
 
 The three shapes of a mirrored name (``/v2/<upstream>/<repository>``, ``?ns=<upstream>`` and the bare form of Docker's
-``registry-mirrors``) become one :class:`Target`. Upstreams are a closed list, so a client can never choose what is dialled.
+``registry-mirrors``) become one :class:`Target`. Upstreams are a closed list: a client never chooses what is dialled.
 """
 
 from __future__ import annotations

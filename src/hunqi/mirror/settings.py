@@ -1,7 +1,6 @@
 """Everything that can be set about a mirror, as values with their units and defaults.
 
-Nothing here reads a file or the environment; ``hunqi.config`` does, and builds these. Each field's docstring is the text that
-the configuration reference shows.
+Nothing here reads a file or the environment; ``hunqi.config`` does, and builds these.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What the operator asks of a running mirror, over its own socket."""

@@ -78,8 +78,8 @@ class WorkerCalls:
     metrics: Metrics
     caching: Caching
     executor: Executor
-    _shown: dict[Digest, set[str]] = field(default_factory=dict[Digest, "set[str]"])
-    """Through which repositories a fetch that is running may be read."""
+    _shown: dict[Digest, list[str]] = field(default_factory=dict[Digest, "list[str]"])
+    """Through which repositories a running fetch may be read: the one that began it, then those that proved it."""
 
     def ops(self) -> Mapping[str, Op]:
         """Return the ops by name."""
@@ -125,6 +125,10 @@ class WorkerCalls:
         blob = RemoteBlob(upstream=target.upstream, repository=target.repository, digest=digest)
         known = self.catalogue.expected_size(digest)
         return self.fetches.join(blob, repo=target.key, size=size if size is not None else known, background=background)
+
+    def has_proved(self, repo: str, digest: Digest) -> bool:
+        """Whether the repository's own source said, while the fetch ran, that it has the blob."""
+        return repo in self._shown.get(digest, [])[1:]
 
     def show(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> None:
         """Let a repository show a stored blob if it links it or its own source has it; raises what asking raises."""
@@ -193,10 +197,10 @@ class WorkerCalls:
         way = Way(hops=tuple(payload["hops"]), from_peer=payload["from_peer"])
         if running is None:
             self.sourcing.set_way(digest, way)
-            self._shown[digest] = {target.key}
-        elif target.key not in self._shown.setdefault(digest, set()):
+            self._shown[digest] = [target.key]
+        elif target.key not in self._shown.setdefault(digest, []):
             await self._in_thread(self._size, target, digest, way.hops)
-            self._shown[digest].add(target.key)
+            self._shown[digest].append(target.key)
         if not self.caching.is_on():
             return self._full(digest)
         fetch = self.start_fetch(target, digest, size=None, background=False)

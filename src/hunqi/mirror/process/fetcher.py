@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -14,14 +16,17 @@ from typing import Final
 
 from hunqi.errors import HunqiError
 from hunqi.kit.rpc import Payload, RpcServer
+from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.fetch.fetch import Fetch
 from hunqi.mirror.fetch.fetches import Fetches
 from hunqi.mirror.fetch.ports import FetchPorts
 from hunqi.mirror.fetch.state import FetchStatus
-from hunqi.mirror.names import Target
+from hunqi.mirror.names import Names, Target
+from hunqi.mirror.operate.commands import OperateCommands
+from hunqi.mirror.operate.model import OperateWorld
 from hunqi.mirror.process.calls import Caching, WorkerCalls
 from hunqi.mirror.process.child import begin_logging, node_id, stop_event
-from hunqi.mirror.process.metrics import Metrics, World
+from hunqi.mirror.process.metrics import Metrics, World, as_payload
 from hunqi.mirror.process.progress import Progress, error_data
 from hunqi.mirror.process.relaying import RELAY_SOCKET, Relaying
 from hunqi.mirror.process.sourcing import Sourcing, Way
@@ -99,16 +104,18 @@ class _Process:
         )
         self._shelf = Shelf(self._catalogue, self._resolver)
         self._metrics = Metrics(self._world)
+        self._has_proved: Callable[[str, Digest], bool] = lambda _repo, _digest: False
 
     async def run(self) -> None:
         stop = stop_event(self._context.parent)
         loop = asyncio.get_running_loop()
         calls = self._calls(Progress(loop, on_full=self._note_full))
+        self._has_proved = calls.has_proved
         relaying = Relaying(self._settings.data_dir / RELAY_SOCKET, ports=self._ports, note_way=self._note_way)
         relaying.start()
         server = RpcServer(
             self._settings.data_dir / FETCHER_SOCKET,
-            calls.ops(),
+            {**calls.ops(), **self._commands(calls).ops()},
             on_notice=calls.take_notice,
             on_close=calls.close,
             describe_error=error_data,
@@ -155,6 +162,62 @@ class _Process:
         )
         return calls
 
+    def _commands(self, calls: WorkerCalls) -> OperateCommands:
+        settings = self._settings
+        gate = Gate.open(
+            settings.access,
+            settings.data_dir,
+            was_pushed=lambda namespace: namespace in self._catalogue.pushed_namespaces(),
+        )
+        return OperateCommands(
+            OperateWorld(
+                settings=settings,
+                address=self._context.address,
+                catalogue=self._catalogue,
+                uploads=self._uploads,
+                usage=self._usage,
+                names=Names(
+                    upstreams=frozenset(origin.name for origin in settings.upstreams),
+                    default_upstream=settings.default_upstream,
+                    is_local_namespace=gate.is_local_namespace,
+                ),
+                shelf=self._shelf,
+                fetch=lambda target, blob: calls.start_fetch(target, blob.digest, size=blob.size, background=False),
+                live=self._live,
+                evict=self._space.keep_marks,
+                reload=lambda: os.kill(os.getppid(), signal.SIGHUP),
+                executor=self._executor,
+            )
+        )
+
+    def _live(self) -> Payload:
+        world = self._world()
+        return {
+            **as_payload(self._metrics.totals()),
+            "caching": world.caching,
+            "evicted_bytes": world.evicted_bytes,
+            "part_bytes": world.part_bytes,
+            "sources": [
+                {
+                    "id": source.id,
+                    "kind": source.kind.value,
+                    "up": world.source_up[source.id],
+                    "speed": world.source_speed.get(source.id),
+                    "fetched_bytes": world.bytes_by_source.get(source.id, 0),
+                    "quota": world.quota_remaining.get(source.id),
+                }
+                for source in self._sourcing.all()
+            ],
+            "fetches": [
+                {
+                    "digest": str(fetch.digest),
+                    "size": fetch.state().size,
+                    "done_bytes": sum(end - start for start, end in fetch.state().extents),
+                }
+                for fetch in self._fetches.active()
+            ],
+        }
+
     def _when_ended(self, fetch: Fetch, done: Callable[[], None]) -> None:
         while (status := fetch.wait(60.0).status) is FetchStatus.RUNNING:
             pass
@@ -176,10 +239,16 @@ class _Process:
                 self._fetched.update(fetch.state().bytes_by_source)
 
     def _adopt(self, digest: Digest, repos: Sequence[str]) -> bool:
-        """Spare a download of what came into the store meanwhile, for repositories that show it already."""
-        return self._catalogue.content(digest) is not None and all(
-            self._catalogue.link(repo, digest) is not None for repo in repos
-        )
+        """Spare a download of what came into the store meanwhile, for repositories that may show it."""
+        if self._catalogue.content(digest) is None:
+            return False
+        for repo in repos:
+            if self._catalogue.link(repo, digest) is None and not (
+                self._has_proved(repo, digest)
+                and self._catalogue.add_link(repo, digest, kind=LinkKind.BLOB, pushed=self._is_local(repo))
+            ):
+                return False
+        return True
 
     def _is_local(self, repo: str) -> bool:
         first, slash, _ = repo.partition("/")

@@ -13,6 +13,7 @@ import fcntl
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ _LONGEST_DELAY_S: Final = 5.0
 _STEADY_S: Final = 30.0
 """A child that lived so long is restarted without delay."""
 _FETCHER_STOP_S: Final = 15.0
+_LISTEN_S: Final = 15.0
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -56,6 +58,8 @@ class ChildContext:
     peer_address: Address | None
     parent: int
     """Descriptor of a pipe that ends when the supervisor does."""
+    ready: int
+    """Descriptor to which a worker writes a byte once it listens."""
     index: int
     """Of the worker, from 0; the fetcher's is -1."""
 
@@ -101,12 +105,15 @@ class Supervisor:
             gc.collect()
             gc.freeze()
             self._pipe = (reader, writer)
+            self._ready = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._addresses = (address, peer_address)
             self._start_all()
+            self._await_workers()
             self.on_listening(address)
             return self._watch()
 
     _pipe: tuple[int, int] = (-1, -1)
+    _ready: tuple[int, int] = (-1, -1)
     _addresses: tuple[Address, Address | None] = (Address("", 0), None)
 
     def _start_all(self) -> None:
@@ -114,9 +121,19 @@ class Supervisor:
         for index in range(self.settings.workers):
             self._start(_Child(index, self.worker_main))
 
+    def _await_workers(self) -> None:
+        """Wait until as many workers as were started listen, or for as long as may be expected of them."""
+        deadline, listening = time.monotonic() + _LISTEN_S, 0
+        while listening < self.settings.workers and (left_s := deadline - time.monotonic()) > 0:
+            readable, _, _ = select.select([self._ready[0]], [], [], left_s)
+            if readable:
+                listening += len(os.read(self._ready[0], 64))
+
     def _start(self, child: _Child) -> None:
         address, peer_address = self._addresses
-        context = ChildContext(self.settings, address, peer_address, self._pipe[0], child.index)
+        context = ChildContext(
+            self.settings, address, peer_address, parent=self._pipe[0], ready=self._ready[1], index=child.index
+        )
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -176,7 +193,10 @@ class Supervisor:
         if fetcher is not None:
             self._retire(fetcher)
             _await_end(fetcher.pid, _FETCHER_STOP_S)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._ready[0], 64)
         self._start_all()
+        self._await_workers()
         for child in old:
             if child.index >= 0:
                 self._retire(child)

@@ -83,6 +83,7 @@ class _Process:
             runners = [await _serve(worker.answer, context, settings)]
             if context.peer_address is not None:
                 runners.append(await _serve_peers(worker.answer_peer, context, settings))
+            os.write(context.ready, b".")
             await stop.wait()
             for runner in runners:
                 await runner.cleanup()

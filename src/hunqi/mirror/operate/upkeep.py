@@ -1,0 +1,129 @@
+"""Long work on what is kept: collecting, verifying, warming."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+from hunqi.errors import DependencyError
+from hunqi.kit.rpc import Payload
+from hunqi.mirror.fetch.state import FetchStatus
+from hunqi.mirror.names import Target
+from hunqi.mirror.operate.model import OperateWorld, parse_image
+from hunqi.mirror.resolve.warm import WarmBlob, warm
+from hunqi.mirror.store.gc import apply_gc, plan_gc, remove_unlinked
+from hunqi.mirror.store.leftovers import LeftoverAges, collect_leftovers
+from hunqi.mirror.store.retention_plan import RetentionPolicy, RetentionRule
+from hunqi.mirror.store.verify import VerifyProgress, verify
+from hunqi.oci.manifest import Descriptor
+
+Emit = Callable[[Payload], None]
+"""Sends an event to the caller; raises :class:`StoppedByCallerError` when there is none any more."""
+_STEP_S: Final = 0.1
+
+
+class StoppedByCallerError(DependencyError):
+    """The operator's command was interrupted."""
+
+    code: ClassVar[str] = "operate.stopped"
+
+
+class WarmFailedError(DependencyError):
+    """A blob of an image could not be fetched."""
+
+    code: ClassVar[str] = "operate.warm_failed"
+
+
+def collect(world: OperateWorld, payload: Payload, emit: Emit) -> Payload:
+    """Apply retention, remove what nobody links and what crashes left; with ``dry_run`` only say so."""
+    planned_at = time.time()
+    plan = plan_gc(world.catalogue, policy_of(world))
+    dry_run = bool(payload.get("dry_run"))
+    removals = plan if dry_run else apply_gc(world.catalogue, plan, planned_at=planned_at)
+    for removal in removals:
+        name = f"{removal.repo}:{removal.tag}" if removal.tag else f"{removal.repo}@{removal.digest}"
+        emit({"removed": name, "reason": removal.reason, "bytes": 0})
+    if dry_run:
+        return {"removed": len(removals)}
+    freed = remove_unlinked(world.catalogue)
+    if freed:
+        emit({"removed": "content", "reason": "nothing names it", "bytes": freed})
+    evicted = world.evict()
+    if evicted:
+        emit({"removed": "cached content", "reason": "over the size limit, least recently used", "bytes": evicted})
+    ages = LeftoverAges(upload_s=world.settings.space.upload_max_age_s)
+    collect_leftovers(world.catalogue, world.uploads, ages)
+    return {"removed": len(removals), "freed_bytes": freed + evicted}
+
+
+def policy_of(world: OperateWorld) -> RetentionPolicy:
+    """Return the retention settings as the store's policy."""
+    rules = world.settings.space.retention
+    untagged = [rule.untagged_after_s for rule in rules if rule.untagged_after_s is not None]
+    return RetentionPolicy(
+        rules=tuple(
+            RetentionRule(repositories=rule.pattern, keep_newest=rule.keep_newest, max_age_s=rule.max_age_s)
+            for rule in rules
+        ),
+        untagged_after_s=min(untagged, default=None),
+    )
+
+
+def verify_all(world: OperateWorld, _payload: Payload, emit: Emit) -> Payload:
+    """Read everything and compare digests."""
+    last = 0.0
+
+    def tell(progress: VerifyProgress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > _STEP_S or progress.done_files == progress.total_files:
+            last = now
+            emit({"done": progress.done_bytes, "total": progress.total_bytes, "bad": 0})
+
+    problems = verify(world.catalogue, progress=tell)
+    return {
+        "bad": [
+            {
+                "digest": str(problem.digest),
+                "fault": problem.fault.value,
+                "action": problem.action.value,
+                "repositories": list(problem.repos),
+            }
+            for problem in problems
+        ]
+    }
+
+
+def warm_images(world: OperateWorld, payload: Payload, emit: Emit) -> Payload:
+    """Fetch whole images, blob after blob."""
+    blobs = 0
+    for image in payload["images"]:
+        target, reference = parse_image(world.names, world.address, image)
+        for step in warm(world.shelf, target, reference, payload.get("platforms") or ()):
+            if not isinstance(step, WarmBlob):
+                continue
+            blobs += 1
+            if step.is_stored:
+                emit(_event(image, step.blob, step.blob.size, "kept already"))
+            else:
+                _fetch(
+                    world,
+                    target,
+                    step.blob,
+                    lambda done, image=image, blob=step.blob: emit(_event(image, blob, done, "fetched")),
+                )
+    return {"images": len(payload["images"]), "count": blobs}
+
+
+def _fetch(world: OperateWorld, target: Target, blob: Descriptor, tell: Callable[[int], None]) -> None:
+    fetch = world.fetch(target, blob)
+    while (state := fetch.wait(_STEP_S)).status is FetchStatus.RUNNING:
+        tell(sum(end - start for start, end in state.extents))
+    if state.status is not FetchStatus.DONE:
+        raise WarmFailedError(f"{target.key}: {blob.digest} could not be fetched: {state.error or 'the disk is full'}")
+    tell(blob.size)
+
+
+def _event(image: str, blob: Descriptor, done: int, source: str) -> Payload:
+    return {"image": image, "digest": str(blob.digest), "done": done, "total": blob.size, "source": source}
