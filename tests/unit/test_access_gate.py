@@ -128,7 +128,7 @@ def test_unknown_and_wrong_credentials_are_foreign(company: Mirror, name: str, p
         "Bearer",
         "Bearer ",
         "Bearer a b",
-        "Digest x",
+        "Digest YWxpY2U",
         "Basic é",
         "YWxpY2U6c2VjcmV0",
     ],
@@ -137,7 +137,7 @@ def test_malformed_headers_are_bad_credentials(company: Mirror, header: str) -> 
     for ask in (company.gate.authenticate, company.gate.recall):
         with pytest.raises(BadCredentials) as caught:
             ask(header)
-        assert header.strip() == "" or header not in str(caught.value)
+        assert "YWxpY2U" not in str(caught.value)
 
 
 def test_schemes_are_read_in_any_case_and_colons_belong_to_the_password(company: Mirror) -> None:
@@ -269,7 +269,7 @@ def test_a_token_holds_what_the_rules_give_and_not_what_was_asked(company: Mirro
 
 @pytest.mark.parametrize("scope", ["repository:acme/app:pull", "repository:docker.io/acme/app:pull,push"])
 def test_private_upstream_repositories_need_a_grant_on_the_key(company: Mirror, scope: str) -> None:
-    company.users.add("bob", "b", [Grant.parse("acme:pull")])
+    company.users.add("bob", "b", [Grant.parse("docker.io/acmex:pull")])
     name = scope.split(":")[1]
     for caller in (NOBODY, Caller(name="bob")):
         assert not company.bearer(caller, scope).scopes
