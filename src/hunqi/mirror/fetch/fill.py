@@ -226,7 +226,7 @@ class Fill:
         fallback need not wait.
         """
         key, now = work.candidate.key, self._clock()
-        if self._health.admit(work.candidate.source.id) is not Admission.DOWN:
+        if self._health.admit(work.candidate.source.id) is not Admission.DOWN or self.standings.is_retrying(key):
             return True
         with self.changed:
             if self.received:

@@ -15,6 +15,7 @@ from hunqi.mirror.sources.errors import (
     LoopDetected,
     NotFound,
     RangeNotSatisfiable,
+    SourceServerError,
     TooManyRequests,
     Unauthorized,
 )
@@ -126,6 +127,10 @@ class Standings:
     def postpone(self, key: Key, until: float) -> None:
         """Do not ask before ``until``."""
         self._by_key[key].not_before = until
+
+    def is_retrying(self, key: Key) -> bool:
+        """Whether the source answered this very fetch with a 5xx: its own back-off decides, not others' failures."""
+        return isinstance(self._by_key[key].error, SourceServerError)
 
     def give_up(self, key: Key, error: Exception) -> None:
         """Ask this candidate no more."""

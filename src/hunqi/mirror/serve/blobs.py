@@ -121,6 +121,7 @@ class BlobEndpoints:
             if size is None:
                 return await self._without_space(asking, digest)
             span = parse_range(request.headers.get("Range"), size)
+            await self._first_bytes(follower, digest, span or ByteRange(0, size, size))
             body, all_of_it = await self._begin(asking, digest, span, size)
             try:
                 await self._send_as_it_grows(follower, body, all_of_it, digest)
@@ -133,6 +134,17 @@ class BlobEndpoints:
                 raise
             self.touch(digest)
             return body.finish()
+
+    async def _first_bytes(self, follower: Follower, digest: Digest, span: ByteRange) -> None:
+        """Wait until there is something to send, so that a fetch that brings nothing is an error and no cut answer."""
+        while follower.readable_end(span.start) <= span.start < span.end:
+            state = follower.state
+            if state.status is FetchStatus.FAILED:
+                raise state.error or ConnectionAbortedError("the fetch failed")
+            if state.status is FetchStatus.NO_SPACE:
+                return
+            self.fetcher.want(digest, span.start, span.end)
+            await follower.changed()
 
     async def _without_space(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         asking.trace.outcome = "through"

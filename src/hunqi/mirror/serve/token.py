@@ -12,7 +12,7 @@ from aiohttp import web
 
 from hunqi.errors import UserError
 from hunqi.mirror.access.gate import Gate, LoginRefused, TokenAnswer
-from hunqi.mirror.access.model import Caller, Scope
+from hunqi.mirror.access.model import Action, Caller, Scope, ScopeKind
 from hunqi.mirror.access.scopes import parse_scopes
 from hunqi.mirror.names import Target
 from hunqi.mirror.serve.door import Door
@@ -61,6 +61,8 @@ class TokenEndpoint:
     def _mirrored(self, scopes: tuple[Scope, ...]) -> set[Target]:
         targets: set[Target] = set()
         for scope in scopes:
+            if scope.kind is not ScopeKind.REPOSITORY or Action.PUSH in scope.actions:
+                continue
             try:
                 target = self.door.names.resolve(scope.name)
             except UserError:
