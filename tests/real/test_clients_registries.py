@@ -45,8 +45,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, auth: Auth, https: bool) -> 
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Toolbox:
-    return toolbox(tmp_path_factory.mktemp("tools"))
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toolbox]:
+    with toolbox(tmp_path_factory.mktemp("tools")) as running:
+        yield running
 
 
 def config_of(world: RealRegistry, directory: Path, *, credentials: bool) -> str:

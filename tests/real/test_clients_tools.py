@@ -54,8 +54,9 @@ def mirror(tmp_path_factory: pytest.TempPathFactory, world: RealRegistry) -> Ite
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Toolbox:
-    return toolbox(tmp_path_factory.mktemp("tools"))
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toolbox]:
+    with toolbox(tmp_path_factory.mktemp("tools")) as running:
+        yield running
 
 
 @pytest.fixture

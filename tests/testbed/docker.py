@@ -183,6 +183,8 @@ class Toolbox:
     """podman, buildah and skopeo with storage, policy and passwords of their own (vfs: needs nothing of the kernel)."""
 
     directory: Path
+    runroot: Path
+    """Short: podman takes at most 50 characters."""
     env: dict[str, str] = field(default_factory=dict[str, str])
 
     def podman(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -206,7 +208,7 @@ class Toolbox:
             "--root",
             str(self.directory / "root"),
             "--runroot",
-            str(self.directory / "run"),
+            str(self.runroot),
             "--storage-driver",
             "vfs",
         ]
@@ -215,7 +217,8 @@ class Toolbox:
         return run([program, *args], timeout_s=_PULL_S, env=_environment(self.env), check=check)
 
 
-def toolbox(directory: Path) -> Toolbox:
+@contextlib.contextmanager
+def toolbox(directory: Path) -> Generator[Toolbox]:
     """Make a :class:`Toolbox` in ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     policy = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -232,7 +235,8 @@ def toolbox(directory: Path) -> Toolbox:
         "CONTAINERS_REGISTRIES_CONF": str(directory / "registries.conf"),
         "TMPDIR": str(home),
     }
-    return Toolbox(directory=directory, env=environment)
+    with tempfile.TemporaryDirectory(prefix="tb-run-") as runroot:
+        yield Toolbox(directory=directory, runroot=Path(runroot), env=environment)
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
