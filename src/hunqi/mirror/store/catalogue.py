@@ -36,7 +36,9 @@ class Catalogue(LinkTable, ManifestTable, TagTable, RepositoryTable):
         """
         paths = StorePaths(data_dir)
         create(paths)
-        return cls(Connections(paths.catalogue, synchronous="FULL"), paths, clock=clock)
+        catalogue = cls(Connections(paths.catalogue, synchronous="FULL"), paths, clock=clock)
+        catalogue.totals()  # opens the shared-memory file while there is room, so that a full disk stays readable
+        return catalogue
 
     def version(self) -> int:
         """Return a number that is another whenever a change became visible to the calling thread; 2.5 us.

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -71,7 +71,8 @@ class Eviction:
                 turn = step.run(batch)
                 evicted = step.evicted
                 if evicted.digests:
-                    self._usage.forget(evicted.digests)
+                    with suppress(StoreFullError):
+                        self._usage.forget(evicted.digests)
                 freed += evicted.freed_bytes
                 yield evicted
 
@@ -81,7 +82,7 @@ class Eviction:
             connection = connect(self._catalogue.paths.catalogue, synchronous="NORMAL")
         try:
             with translated():
-                connection.execute("ATTACH DATABASE ? AS usage", (str(self._catalogue.paths.usage),))
+                _attach(connection, self._catalogue.paths.usage)
                 _order(connection)
                 connection.execute("DETACH DATABASE usage")
             yield connection
@@ -165,6 +166,18 @@ class _Step:
             in_use=digest in self._in_use,
             referenced=bool(row[2]),
         )
+
+
+def _attach(connection: sqlite3.Connection, path: Path) -> None:
+    """Attach last-used times; where the full disk leaves no room even to open them, order by age."""
+    try:
+        connection.execute("ATTACH DATABASE ? AS usage", (str(path),))
+        connection.execute("SELECT 1 FROM usage.used LIMIT 1")
+    except sqlite3.OperationalError:
+        if any(row[1] == "usage" for row in connection.execute("PRAGMA database_list")):
+            connection.execute("DETACH DATABASE usage")
+        connection.execute("ATTACH DATABASE ':memory:' AS usage")
+        connection.execute("CREATE TABLE usage.used (digest TEXT PRIMARY KEY, used_at REAL)")
 
 
 def _order(connection: sqlite3.Connection) -> None:
