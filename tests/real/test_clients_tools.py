@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def test_podman_pulls_by_registries_conf(tools: Toolbox, mirror: RunningMirror, 
         '[[registry]]\nlocation = "docker.io"\n'
         f'[[registry.mirror]]\nlocation = "{mirror.host}/docker.io"\ninsecure = true\n'
     )
-    box = Toolbox(directory=tools.directory, env={**tools.env, "CONTAINERS_REGISTRIES_CONF": str(conf)})
+    box = replace(tools, env={**tools.env, "CONTAINERS_REGISTRIES_CONF": str(conf)})
     box.podman("pull", "docker.io/library/tiny:latest")
 
 
