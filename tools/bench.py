@@ -25,6 +25,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from testbed import images
+from testbed.client import MANIFEST_TYPES
 from testbed.mirror import RunningMirror
 from testbed.processes import wait_for
 from testbed.programs import free_port
@@ -67,7 +68,11 @@ def median_of(rounds: int, measures: dict[str, Callable[[], float]]) -> dict[str
 def wrk(url: str) -> float:
     """Return requests per second of 32 connections in two seconds."""
     done = subprocess.run(
-        ["wrk", "-t1", "-c32", "-d2", url], capture_output=True, text=True, check=True, timeout=60
+        ["wrk", "-t1", "-c32", "-d2", "-H", f"Accept: {MANIFEST_TYPES}", url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     ).stdout
     found = re.search(r"Requests/sec:\s+([\d.]+)", done)
     if found is None or "Non-2xx" in done:
