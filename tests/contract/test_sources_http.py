@@ -30,6 +30,9 @@ from hunqi.oci.manifest import OCI_MANIFEST
 from hunqi.oci.reference import Tag
 from support_sources import Answer, Authority, Seen, blob, blob_answer, read, serving, source_of
 
+REFUSED = r"refuses our TLS|closed the connection"
+"""TLS 1.3 tells of a refused certificate after the handshake: sometimes the cut is seen first."""
+
 DATA = bytes(range(256)) * 4096
 THING = Target("up.test", "library/thing")
 MANIFEST = b'{"schemaVersion":2}'
@@ -498,7 +501,7 @@ def test_peers_are_shown_a_client_certificate_and_no_other_host_is(authority: Au
             assert read(stream) == DATA
         with (
             source_of(peer.url, SourceKind.PEER, ca_file=authority.ca_file) as source,
-            pytest.raises((SourceUnreachable, SourceCut), match="refuses our TLS|closed the connection"),
+            pytest.raises((SourceUnreachable, SourceCut), match=REFUSED),
         ):
             source.head_blob(blob(DATA))
         moved = Answer(307, b"", {"Location": f"{peer.url}/elsewhere"})
@@ -506,7 +509,7 @@ def test_peers_are_shown_a_client_certificate_and_no_other_host_is(authority: Au
             count = len(peer.seen)
             with (
                 source_of(front.url, SourceKind.PEER, **files) as source,
-                pytest.raises((SourceUnreachable, SourceCut), match="refuses our TLS|closed the connection"),
+                pytest.raises((SourceUnreachable, SourceCut), match=REFUSED),
             ):
                 source.open_blob(blob(DATA))
             assert len(peer.seen) == count
