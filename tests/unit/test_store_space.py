@@ -162,7 +162,7 @@ def test_retention_keeps_the_newest_and_removes_what_nothing_holds_any_more(stor
     kept_signature = store.image("team/a", shared, pushed=True, subject=manifests[3])
     store.catalogue.pin("team/a", manifests[1], "running")
     store.now += 1e6
-    policy = RetentionPolicy(rules=(RetentionRule(tags="v*", keep_newest=2),), untagged_after_s=0.0)
+    policy = RetentionPolicy(rules=(RetentionRule(tags="v*", keep_newest=2, untagged_after_s=0.0),))
     plan = plan_gc(store.catalogue, policy)
     assert store.catalogue.tag("team/a", Tag("v0")) is not None
     tags = {one.tag: one.reason for one in plan if one.kind is RemovalKind.TAG}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final
 
 from hunqi.errors import DependencyError
 from hunqi.kit.rpc import Payload
+from hunqi.mirror import settings
 from hunqi.mirror.fetch.state import FetchStatus
 from hunqi.mirror.names import Target
 from hunqi.mirror.operate.model import OperateWorld, parse_image
@@ -38,7 +39,7 @@ class WarmFailedError(DependencyError):
 def collect(world: OperateWorld, payload: Payload, emit: Emit) -> Payload:
     """Apply retention, remove what nobody links and what crashes left; with ``dry_run`` only say so."""
     planned_at = time.time()
-    plan = plan_gc(world.catalogue, policy_of(world))
+    plan = plan_gc(world.catalogue, policy_of(world.settings.space.retention))
     dry_run = bool(payload.get("dry_run"))
     removals = plan if dry_run else apply_gc(world.catalogue, plan, planned_at=planned_at)
     for removal in removals:
@@ -57,16 +58,18 @@ def collect(world: OperateWorld, payload: Payload, emit: Emit) -> Payload:
     return {"removed": len(removals), "freed_bytes": freed + evicted}
 
 
-def policy_of(world: OperateWorld) -> RetentionPolicy:
+def policy_of(rules: Sequence[settings.RetentionRule]) -> RetentionPolicy:
     """Return the retention settings as the store's policy."""
-    rules = world.settings.space.retention
-    untagged = [rule.untagged_after_s for rule in rules if rule.untagged_after_s is not None]
     return RetentionPolicy(
         rules=tuple(
-            RetentionRule(repositories=rule.pattern, keep_newest=rule.keep_newest, max_age_s=rule.max_age_s)
+            RetentionRule(
+                repositories=rule.pattern,
+                keep_newest=rule.keep_newest,
+                max_age_s=rule.max_age_s,
+                untagged_after_s=rule.untagged_after_s,
+            )
             for rule in rules
-        ),
-        untagged_after_s=min(untagged, default=None),
+        )
     )
 
 

@@ -28,6 +28,8 @@ class RetentionRule:
     tags: str = "*"
     keep_newest: int | None = None
     max_age_s: float | None = None
+    untagged_after_s: float | None = None
+    """For manifests without a tag in the repositories of this rule; None: they stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class RetentionPolicy:
 
     rules: tuple[RetentionRule, ...] = ()
     untagged_after_s: float | None = None
-    """None: manifests without a tag stay."""
+    """Of repositories that no rule matches. None: manifests without a tag stay."""
     blob_grace_s: float = 86_400.0
 
 
@@ -103,7 +105,7 @@ def plan_retention(state: RepositoryState, policy: RetentionPolicy, *, now: floa
     attached = {tag.name: match for tag in state.tags if (match := _NAMED_AFTER.fullmatch(tag.name))}
     plain = [tag for tag in state.tags if tag.name not in attached]
     leaving = _leaving_tags(state, plain, policy, now)
-    young = policy.untagged_after_s
+    young = _untagged_after_s(state.repo, policy)
     roots = {tag.digest for tag in plain if tag.name not in leaving} | state.pinned
     roots |= {one.digest for one in state.manifests if young is None or now - one.created_at <= young}
     known = {(one.digest.algorithm, one.digest.hex[:64]) for one in state.manifests}
@@ -139,6 +141,14 @@ def _leaving_tags(
             if reason and tag.digest not in state.pinned:
                 leaving[tag.name] = reason
     return leaving
+
+
+def _untagged_after_s(repo: str, policy: RetentionPolicy) -> float | None:
+    """Return what the first rule for the repository says: a rule for one must never reach another."""
+    for rule in policy.rules:
+        if fnmatchcase(repo, rule.repositories):
+            return rule.untagged_after_s
+    return policy.untagged_after_s
 
 
 def _reason(rule: RetentionRule, rank: int, age_s: float) -> str | None:
