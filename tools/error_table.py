@@ -14,7 +14,7 @@ from hunqi.errors import DependencyError, HunqiError, InvariantError, UserError
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 _HEAD = """# Errors
 
-Written by `.venv/bin/python tools/error_table.py`; do not edit. The codes are stable: one for each decision inside Hunqi.
+Written by `.venv/bin/python tools/error_table.py`; do not edit. Codes are stable: one for each decision inside Hunqi.
 Registry clients see the distribution specification's codes instead (`BLOB_UNKNOWN`, `DENIED`, ...).
 
 | code | who can act | means |
