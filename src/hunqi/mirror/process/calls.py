@@ -52,7 +52,6 @@ class UnknownManifestError(UserError):
 class Caching:
     """Whether there is room to keep anything; it turns itself on again."""
 
-    make_room: Callable[[], int]
     _off_until: float = field(default=0.0)
 
     def is_on(self) -> bool:
@@ -60,7 +59,7 @@ class Caching:
         return time.monotonic() >= self._off_until
 
     def turn_off(self) -> None:
-        """The disk is full: stream through, make room, and try again in a while."""
+        """The disk is full: stream through, and try again in a while."""
         self._off_until = time.monotonic() + _OFF_S
 
 

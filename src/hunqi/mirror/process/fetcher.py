@@ -89,7 +89,7 @@ class _Process:
             part_bytes=self._fetches.part_bytes,
             in_use=lambda: {fetch.digest for fetch in self._fetches.active()},
         )
-        self._caching = Caching(self._space.make_room)
+        self._caching = Caching()
         self._resolver = Resolver(
             Surroundings(
                 catalogue=self._catalogue,

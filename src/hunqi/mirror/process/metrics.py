@@ -20,8 +20,7 @@ from prometheus_client.openmetrics.exposition import generate_latest  # pyright:
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from hunqi.kit.rpc import Payload, Session
-
-BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+from hunqi.mirror.serve.accounts import BUCKETS_S
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from typing import Final
 from hunqi.mirror.settings import SpaceSettings
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.eviction import Eviction
+from hunqi.mirror.store.eviction_plan import Marks
 from hunqi.oci.digest import Digest
 
 _log: Final = logging.getLogger(__name__)
@@ -38,10 +39,8 @@ class Space:
 
     def excess(self) -> int:
         """Return the bytes over the low mark if the high mark is passed, else 0."""
-        used = self.catalogue.totals().cached_bytes + self.part_bytes()
-        if used <= self.settings.cache_max:
-            return 0
-        return used - self.settings.cache_max * self.settings.low_percent // 100
+        marks = Marks.of_limit(self.settings.cache_max, low_percent=self.settings.low_percent)
+        return marks.bytes_to_free(cached_bytes=self.catalogue.totals().cached_bytes, part_bytes=self.part_bytes())
 
     def keep_marks(self) -> int:
         """Evict down to the low mark if the high one is passed; return the bytes freed."""

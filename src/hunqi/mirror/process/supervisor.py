@@ -25,6 +25,7 @@ from typing import ClassVar, Final, NoReturn
 
 from hunqi.errors import UserError
 from hunqi.mirror.settings import Address, MirrorSettings
+from hunqi.mirror.store.errors import StoreDirectoryError
 
 _log: Final = logging.getLogger(__name__)
 _FIRST_DELAY_S: Final = 0.05
@@ -89,11 +90,14 @@ class Supervisor:
     on_listening: Callable[[Address], None] = lambda _address: None
     _children: dict[int, _Child] = field(default_factory=dict[int, "_Child"])
     _retired: set[int] = field(default_factory=set[int])
+    _waiting: list[_Child] = field(default_factory=list["_Child"])
+    """The dead whose restart is due later."""
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT.
 
-        Raises :class:`AlreadyServingError` and :class:`ListenError` before anything is started.
+        Raises :class:`AlreadyServingError`, :class:`ListenError` and :class:`StoreDirectoryError` before anything is
+        started.
         """
         make_private(self.settings.data_dir)
         with hold(self.settings.data_dir), contextlib.ExitStack() as stack:
@@ -143,17 +147,15 @@ class Supervisor:
         self._children[pid] = child
 
     def _watch(self) -> int:
-        waiting: list[_Child] = []
         while True:
             now = time.monotonic()
-            due = [child for child in waiting if child.due_at is not None and child.due_at <= now]
-            for child in due:
-                waiting.remove(child)
+            for child in [child for child in self._waiting if child.due_at is not None and child.due_at <= now]:
+                self._waiting.remove(child)
                 self._start(child)
-            pause_s = min((child.due_at - now for child in waiting if child.due_at is not None), default=60.0)
+            pause_s = min((child.due_at - now for child in self._waiting if child.due_at is not None), default=60.0)
             received = signal.sigtimedwait(_SIGNALS, max(0.0, pause_s))
             if received is None or received.si_signo == signal.SIGCHLD:
-                waiting += self._reap()
+                self._waiting += self._reap()
             elif received.si_signo == signal.SIGHUP:
                 self._reload()
             else:
@@ -195,6 +197,7 @@ class Supervisor:
             _await_end(fetcher.pid, _FETCHER_STOP_S)
         with contextlib.suppress(BlockingIOError):
             os.read(self._ready[0], 64)
+        self._waiting.clear()
         self._start_all()
         self._await_workers()
         for child in old:
@@ -217,11 +220,11 @@ class Supervisor:
 
 
 def make_private(data_dir: Path) -> None:
-    """Make the data directory, readable by its owner only; raise :class:`ListenError` on none of it."""
+    """Make the data directory, readable by its owner only; raise :class:`StoreDirectoryError`."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise AlreadyServingError(f"{data_dir} cannot be made: {error.strerror}; choose another with --data") from error
+        raise StoreDirectoryError(f"{data_dir} cannot be made: {error.strerror}; choose another with --data") from error
 
 
 @contextlib.contextmanager
