@@ -6,7 +6,9 @@ Fetches change in threads, often; a change only marks its digest, and the event 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,7 +36,9 @@ class Progress:
         self._epoch = uuid.uuid4().hex[:8]
         self._watches: dict[Digest, _Watch] = {}
         self._lock = threading.Lock()
-        self._marked: set[Digest] = set()
+        self._marked: set[Fetch] = set()
+        # The machine's clock goes on when this process is started anew, and faster than anyone counts.
+        self._sequence = itertools.count(time.monotonic_ns())
 
     def follow(self, fetch: Fetch, session: Session) -> Payload:
         """Send ``session`` the states of ``fetch`` from now on; return the present one."""
@@ -65,6 +69,7 @@ class Progress:
         state = fetch.state()
         return {
             "digest": str(fetch.digest),
+            "sequence": next(self._sequence),
             "generation": f"{self._epoch}.{state.generation}",
             "status": state.status.value,
             "size": state.size,
@@ -77,6 +82,7 @@ class Progress:
         """Return the state of a blob that is in the store already."""
         return {
             "digest": str(digest),
+            "sequence": next(self._sequence),
             "generation": f"{self._epoch}.stored",
             "status": FetchStatus.DONE.value,
             "size": size,
@@ -87,14 +93,14 @@ class Progress:
 
     def _mark(self, fetch: Fetch) -> None:
         with self._lock:
-            if fetch.digest in self._marked:
+            if fetch in self._marked:
                 return
-            self._marked.add(fetch.digest)
+            self._marked.add(fetch)
         self._loop.call_soon_threadsafe(self._tell, fetch)
 
     def _tell(self, fetch: Fetch) -> None:
         with self._lock:
-            self._marked.discard(fetch.digest)
+            self._marked.discard(fetch)
         watch = self._watches.get(fetch.digest)
         if watch is None or watch.fetch is not fetch:
             return

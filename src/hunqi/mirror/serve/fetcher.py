@@ -41,6 +41,8 @@ class FetchState:
     """A fetch as the fetcher announced it; ``extents`` are ``(start, end)``, sorted and apart."""
 
     digest: Digest
+    sequence: int
+    """A later state has a greater one, also after the fetcher was started anew."""
     generation: str
     """Changes when bytes that were announced are no longer there."""
     status: FetchStatus
@@ -56,6 +58,7 @@ class FetchState:
         error = payload["error"]
         return cls(
             digest=Digest.parse(payload["digest"]),
+            sequence=payload["sequence"],
             generation=payload["generation"],
             status=FetchStatus(payload["status"]),
             size=payload["size"],

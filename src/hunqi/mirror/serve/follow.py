@@ -1,7 +1,8 @@
 """Reading a blob while it is being fetched: the part file, as far as the fetcher announced it.
 
 One :class:`Follower` per digest serves all readers of this worker. A reader sends what is there, then waits for the
-next announcement; it never polls and holds nothing in memory. The last 64 KiB are withheld until the digest is right,
+next announcement; it never polls and holds nothing in memory. Announcements and answers overtake each other, so each
+has a number and an older one changes nothing. The last 64 KiB are withheld until the digest is right,
 and a reader whose bytes were taken back (another generation) is cut, so nobody gets a complete body that is wrong.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from hunqi.kit.rpc import RpcUnavailableError
+from hunqi.kit.rpc import RpcError, RpcUnavailableError
 from hunqi.mirror.names import Target
 from hunqi.mirror.serve.fetcher import FetcherClient, FetchState, FetchStatus, Via
 from hunqi.oci.digest import Digest
@@ -44,7 +46,7 @@ class Follower:
         self._changed = asyncio.Event()
 
     def announce(self, state: FetchState) -> None:
-        """Take a new state and wake every reader."""
+        """Take a state that is newer than the present one and wake every reader."""
         self.state = state
         self.wake()
 
@@ -93,11 +95,18 @@ class Followers:
         self._open_file = open_file
         self._followers: dict[Digest, Follower] = {}
         self._wanted: dict[Digest, Wanted] = {}
+        self._joining: Counter[Digest] = Counter()
+        self._early: dict[Digest, FetchState] = {}
+        """What was told of fetches whose first answer is still under way."""
 
     def on_progress(self, state: FetchState) -> None:
         """Take a ``progress`` notice."""
         follower = self._followers.get(state.digest)
         if follower is None:
+            if self._joining[state.digest]:
+                self._early[state.digest] = _newer(self._early.get(state.digest), state)
+            return
+        if state.sequence <= follower.state.sequence:
             return
         if follower.file is None or state.generation != follower.state.generation:
             self._reopen(follower, state.digest)
@@ -131,30 +140,47 @@ class Followers:
                 )
             except RpcUnavailableError:
                 return
+            except RpcError as error:
+                state = replace(follower.state, status=FetchStatus.FAILED, error=error)
+                follower.announce(replace(state, sequence=state.sequence + 1))
+                continue
             self.on_progress(state)
 
     async def _join(self, wanted: Wanted) -> Follower:
-        known = self._followers.get(wanted.digest)
-        state = await self._fetcher.fetch(
-            wanted.target,
-            wanted.digest,
-            start=wanted.start,
-            via=wanted.via,
-            readers=(known.readers if known else 0) + 1,
-        )
-        known = self._followers.get(wanted.digest)
+        digest = wanted.digest
+        known = self._followers.get(digest)
+        self._joining[digest] += 1
+        try:
+            state = await self._fetcher.fetch(
+                wanted.target,
+                digest,
+                start=wanted.start,
+                via=wanted.via,
+                readers=(known.readers if known else 0) + 1,
+            )
+            state = _newer(self._early.get(digest), state)
+        finally:
+            self._joining[digest] -= 1
+            if not self._joining[digest]:
+                del self._joining[digest]
+                self._early.pop(digest, None)
+        known = self._followers.get(digest)
         if known is not None:
             self.on_progress(state)
             return known
-        follower = Follower(state, self._open_file(wanted.digest))
-        self._followers[wanted.digest] = follower
-        self._wanted[wanted.digest] = wanted
+        follower = Follower(state, self._open_file(digest))
+        self._followers[digest] = follower
+        self._wanted[digest] = wanted
         return follower
 
     def _reopen(self, follower: Follower, digest: Digest) -> None:
         file = self._open_file(digest)
         if file is not None:
             follower.replace_file(file)
+
+
+def _newer(known: FetchState | None, state: FetchState) -> FetchState:
+    return known if known is not None and known.sequence > state.sequence else state
 
 
 def open_part_or_content(part: Path, content: Path) -> BinaryIO | None:
