@@ -59,12 +59,6 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_peers_that_would_not_be_asked_are_refused(tmp_path: Path) -> None:
-    refused = serve("--data", str(tmp_path / "data"), "--peer", "http://127.0.0.1:5009")
-    assert refused.returncode != 0
-    assert "--peer" in refused.stderr
-
-
 def test_every_process_that_dies_is_started_again_and_sigterm_ends_all(mirror: RunningMirror) -> None:
     for number in range(3):
         before = mirror.children()

@@ -19,7 +19,7 @@ from hunqi.mirror.sources.errors import (
     TooManyRequests,
     Unauthorized,
 )
-from hunqi.mirror.sources.model import RemoteBlob
+from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 
 MAX_FAILURES: Final = 4
 """A source that failed so often in a row, without moving the fetch on, is not asked again by this fetch."""
@@ -83,6 +83,9 @@ class Standings:
         if not available:
             return None
         first = available[0]
+        if first.source.kind is SourceKind.PEER:
+            # The owner downloads what it lacks; another peer, asked beside it, would download it again.
+            return first
         pool = [one for one in available if one.source.kind is first.source.kind and one.blob == first.blob]
         if busy:
             pool = [one for one in pool if not self._by_key[one.key].is_rangeless]

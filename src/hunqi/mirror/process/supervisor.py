@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,8 @@ class ChildContext:
     """Descriptor to which a worker writes a byte once it listens."""
     index: int
     """Of the worker, from 0; the fetcher's is -1."""
+    instance: str
+    """Names this run of the supervisor, for the other nodes of a cluster."""
 
 
 ChildMain = Callable[[ChildContext], None]
@@ -109,6 +112,7 @@ class Supervisor:
             gc.collect()
             gc.freeze()
             self._pipe = (reader, writer)
+            self._instance = uuid.uuid4().hex
             self._ready = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._addresses = (address, peer_address)
             self._start_all()
@@ -118,6 +122,7 @@ class Supervisor:
 
     _pipe: tuple[int, int] = (-1, -1)
     _ready: tuple[int, int] = (-1, -1)
+    _instance: str = ""
     _addresses: tuple[Address, Address | None] = (Address("", 0), None)
 
     def _start_all(self) -> None:
@@ -136,7 +141,13 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         address, peer_address = self._addresses
         context = ChildContext(
-            self.settings, address, peer_address, parent=self._pipe[0], ready=self._ready[1], index=child.index
+            self.settings,
+            address,
+            peer_address,
+            parent=self._pipe[0],
+            ready=self._ready[1],
+            index=child.index,
+            instance=self._instance,
         )
         sys.stdout.flush()
         sys.stderr.flush()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from aiohttp import web
 from hunqi.kit.rpc import Payload, RpcClient
 from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.names import Names
+from hunqi.mirror.peers.model import NodeIdentity
 from hunqi.mirror.process.child import begin_logging, node_id, stop_event
 from hunqi.mirror.process.relaying import RELAY_SOCKET
 from hunqi.mirror.process.supervisor import ChildContext, shared_listener
 from hunqi.mirror.serve.accounts import AccessLog, Counters
 from hunqi.mirror.serve.blobs import BlobEndpoints
+from hunqi.mirror.serve.cluster import ClusterEndpoints
 from hunqi.mirror.serve.door import Door
 from hunqi.mirror.serve.fetcher import FetcherClient, FetchState
 from hunqi.mirror.serve.follow import Followers, open_part_or_content
@@ -37,6 +39,7 @@ from hunqi.mirror.store.content import ContentFiles
 from hunqi.mirror.store.model import LinkKind
 from hunqi.mirror.store.uploads import Uploads
 from hunqi.oci.digest import Digest
+from hunqi.oci.manifest import Manifest
 from hunqi.oci.reference import Reference, Tag
 
 FETCHER_SOCKET: Final = "fetcher.sock"
@@ -118,6 +121,7 @@ class _Process:
                 if origin.credentials_file is not None or origin.credential_helper is not None
             ),
         )
+        uploads = Uploads(catalogue, self._files)
         return Worker(
             door=door,
             manifests=ManifestEndpoints(
@@ -137,13 +141,31 @@ class _Process:
             ),
             push=PushEndpoints(
                 catalogue=catalogue,
-                uploads=Uploads(catalogue, self._files),
+                uploads=uploads,
                 may_read=door.may_read_for_mount,
                 source_of=lambda name: names.resolve(name).key,
                 after_commit=self._after_commit,
                 after_delete=self._after_delete,
+                bring=self._bring,
                 location_base=lambda _request: "",
                 executor=self._executor,
+            ),
+            peer_push=PushEndpoints(
+                catalogue=catalogue,
+                uploads=uploads,
+                may_read=_any_node_may,
+                source_of=lambda name: names.resolve_push(name).key,
+                after_commit=_done,
+                after_delete=_nobody_had_it,
+                bring=_done,
+                location_base=lambda _request: "",
+                executor=self._executor,
+            ),
+            cluster=ClusterEndpoints(
+                identity=NodeIdentity(door.node_id, self._context.instance),
+                catalogue=catalogue,
+                fetcher=self._fetcher,
+                has_peers=bool(settings.peers.urls),
             ),
             token=TokenEndpoint(gate, door),
             health=HealthEndpoints(fetcher=self._fetcher, counters=self._counters, worker=self._context.index),
@@ -169,15 +191,34 @@ class _Process:
         if self._settings.peers.urls:
             await self._fetcher.replicate(repo, digest, kind=kind.name, tags=tuple(tag.name for tag in tags))
 
-    async def _after_delete(self, repo: str, reference: Reference, kind: LinkKind) -> None:
+    async def _after_delete(self, repo: str, reference: Reference, kind: LinkKind) -> bool:
+        if not self._settings.peers.urls:
+            return False
+        return await self._fetcher.withdraw(repo, reference, kind=kind.name)
+
+    async def _bring(self, repo: str, manifest: Manifest, missing: Sequence[Digest]) -> None:
         if self._settings.peers.urls:
-            await self._fetcher.withdraw(repo, reference, kind=kind.name)
+            children = [child.digest for child in manifest.manifests if child.digest in missing]
+            blobs = [digest for digest in missing if digest not in children]
+            await self._fetcher.bring(repo, blobs=blobs, manifests=children)
 
     def _hand_over_touches(self) -> None:
         self._fetcher.touched(self._touches.take())
 
     def _hand_over_counts(self) -> None:
         self._fetcher.report(self._context.index, {"worker": self._context.index, "report": self._counters.report()})
+
+
+async def _any_node_may(_request: web.BaseRequest, _repo: str) -> bool:
+    return True
+
+
+async def _done(*_told: object) -> None:
+    """What comes from another node goes no further."""
+
+
+async def _nobody_had_it(_repo: str, _reference: Reference, _kind: LinkKind) -> bool:
+    return False
 
 
 async def _serve(handler: Answer, context: ChildContext, settings: MirrorSettings) -> web.ServerRunner:

@@ -55,7 +55,7 @@ class BlobEndpoints:
                 return not_modified(request, digest)
             asking.trace.outcome = "hit"
             self.touch(digest)
-            if not target.is_local:
+            if not (target.is_local or asking.via.from_peer):
                 self.fetcher.first_blob(target, digest)
             wanted = parse_range(request.headers.get("Range"), size)
             body, span = await self._begin(asking, digest, wanted, size)
@@ -91,7 +91,7 @@ class BlobEndpoints:
             if content is None or target.is_local:
                 return None
             await self.fetcher.link_blob(target, digest, via=asking.via)
-        elif link is None and self.catalogue.content(digest) is None:
+        elif link is None and (target.is_local or self.catalogue.content(digest) is None):
             return None
         descriptor = self.files.open_for_read(digest)
         if descriptor is None:
@@ -115,7 +115,7 @@ class BlobEndpoints:
         wanted = Wanted(target=target, digest=digest, start=start, via=asking.via)
         async with self.followers.follow(wanted) as follower:
             asking.trace.outcome = "join" if follower.readers > 1 else "miss"
-            if not target.is_local:
+            if not (target.is_local or asking.via.from_peer):
                 self.fetcher.first_blob(target, digest)
             size = await _known_size(follower)
             if size is None:

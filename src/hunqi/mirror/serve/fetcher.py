@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -15,6 +15,8 @@ from hunqi.oci.reference import Reference
 
 _MANIFEST_S: Final = 60.0
 _FETCH_S: Final = 60.0
+_REPLICATE_S: Final = 900.0
+"""A pushed blob may be many gigabytes, and goes to another node before its push is acknowledged."""
 
 
 class FetchStatus(Enum):
@@ -134,25 +136,33 @@ class FetcherClient:
     async def document(self, target: Target, path: str, *, via: Via) -> PassedDocument:
         """Return an upstream's list; ``path`` is ``tags/list?…`` or ``referrers/<digest>?…``."""
         payload = _where(target) | {"path": path} | _along(via)
-        answer = await self._rpc.call("mirror.document", payload, timeout_s=_MANIFEST_S)
-        return PassedDocument(
-            body=base64.b64decode(answer["body"]),
-            content_type=answer["content_type"],
-            link_header=answer["link_header"],
-            filters_applied=answer["filters_applied"],
-            stale=answer["stale"],
-            age_s=answer["age_s"],
-        )
+        return _document(await self._rpc.call("mirror.document", payload, timeout_s=_MANIFEST_S))
+
+    async def elsewhere(self, target: Target, path: str, *, via: Via) -> list[PassedDocument]:
+        """Return the lists of a local repository that the other live nodes know; ``path`` is as in :meth:`document`."""
+        payload = _where(target) | {"path": path} | _along(via)
+        answer = await self._rpc.call("mirror.elsewhere", payload, timeout_s=_MANIFEST_S)
+        return [_document(one) for one in answer["documents"]]
+
+    async def bring(self, repo: str, *, blobs: Sequence[Digest], manifests: Sequence[Digest]) -> None:
+        """Have what a push names, and other live nodes hold, stored here as pushed; what nobody has is left out."""
+        payload: Payload = {
+            "repo": repo,
+            "blobs": [str(one) for one in blobs],
+            "manifests": [str(m) for m in manifests],
+        }
+        await self._rpc.call("mirror.bring", payload, timeout_s=_REPLICATE_S)
 
     async def replicate(self, repo: str, digest: Digest, *, kind: str, tags: tuple[str, ...]) -> None:
-        """Have another live node hold what was pushed; returns at once where there is no other."""
+        """Return once another live node holds what was pushed, at once where there is no other."""
         payload: Payload = {"repo": repo, "digest": str(digest), "kind": kind, "tags": list(tags)}
-        await self._rpc.call("mirror.replicate", payload, timeout_s=600.0)
+        await self._rpc.call("mirror.replicate", payload, timeout_s=_REPLICATE_S)
 
-    async def withdraw(self, repo: str, reference: Reference, *, kind: str) -> None:
-        """Have the other live nodes forget what was deleted here; those that are away keep it."""
+    async def withdraw(self, repo: str, reference: Reference, *, kind: str) -> bool:
+        """Have the other live nodes forget what was deleted here; whether one of them had it."""
         payload: Payload = {"repo": repo, "reference": str(reference), "kind": kind}
-        await self._rpc.call("mirror.withdraw", payload, timeout_s=60.0)
+        answer = await self._rpc.call("mirror.withdraw", payload, timeout_s=_MANIFEST_S)
+        return bool(answer["had"])
 
     async def scrape(self, report: Payload) -> str:
         """Return the metrics of all workers as OpenMetrics text."""
@@ -189,6 +199,17 @@ class FetcherClient:
         payload = _where(target) | {"digest": str(digest)} | _along(via)
         answer = await self._rpc.call(op, payload, timeout_s=_MANIFEST_S)
         return int(answer["size"])
+
+
+def _document(answer: Payload) -> PassedDocument:
+    return PassedDocument(
+        body=base64.b64decode(answer["body"]),
+        content_type=answer["content_type"],
+        link_header=answer["link_header"],
+        filters_applied=answer["filters_applied"],
+        stale=answer["stale"],
+        age_s=answer["age_s"],
+    )
 
 
 def _along(via: Via) -> Payload:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Final
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from hunqi.mirror.serve.accounts import AccessLog, Counters
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace
 from hunqi.mirror.serve.blobs import BlobEndpoints
 from hunqi.mirror.serve.bodies import SentResponse
+from hunqi.mirror.serve.cluster import ClusterEndpoints
 from hunqi.mirror.serve.door import Door
 from hunqi.mirror.serve.health import HealthEndpoints
 from hunqi.mirror.serve.lists import pass_referrers, pass_tags
@@ -27,6 +29,8 @@ from hunqi.mirror.serve.paths import (
     CatalogPath,
     HealthPath,
     ManifestPath,
+    NoSuchPathError,
+    PeerPath,
     PingPath,
     ReferrersPath,
     RegistryPath,
@@ -62,6 +66,9 @@ class Worker:
     manifests: ManifestEndpoints
     blobs: BlobEndpoints
     push: PushEndpoints
+    peer_push: PushEndpoints
+    """For the peers' port: what another node gives this one goes no further."""
+    cluster: ClusterEndpoints
     token: TokenEndpoint
     health: HealthEndpoints
     counters: Counters
@@ -105,7 +112,8 @@ class Worker:
         finally:
             seconds = time.perf_counter() - begun
             self.counters.count(trace, status=status, length=length, seconds=seconds)
-            if self.access_log is not None:
+            is_probe = trace.kind == "peer" and status == 200
+            if self.access_log is not None and not is_probe:
                 self.access_log.write(request, trace, status=status, length=length, seconds=seconds, at=at)
 
     def _hot(self, request: web.BaseRequest, trace: Trace) -> SentResponse | None:
@@ -137,6 +145,11 @@ class Worker:
                 return await self.token.answer(request)
             case HealthPath(name=name):
                 return await self.health.answer(name)
+            case PeerPath():
+                trace.kind = "peer"
+                if not from_peer:
+                    raise NoSuchPathError(f"{request.path} is for the nodes of a cluster, on their own port")
+                return await self.cluster.answer(request)
             case CatalogPath():
                 return await self._catalog(request, trace)
             case UploadsPath() | UploadPath():
@@ -163,13 +176,13 @@ class Worker:
                 return await self._list(asking, path)
             case ManifestPath(name=name, reference=reference), "PUT" | "DELETE":
                 asking = await self._admit_change(request, trace, name, from_peer=from_peer)
-                key = asking.target.key
+                key, push = asking.target.key, self._push_of(asking)
                 if method == "PUT":
-                    return await self.push.put_manifest(request, key, name, reference)
-                return await self.push.delete_manifest(request, key, name, reference)
+                    return await push.put_manifest(request, key, name, reference)
+                return await push.delete_manifest(request, key, name, reference)
             case BlobPath(name=name, digest=digest), "DELETE":
                 asking = await self._admit_change(request, trace, name, from_peer=from_peer)
-                return await self.push.delete_blob(request, asking.target.key, name, digest)
+                return await self._push_of(asking).delete_blob(request, asking.target.key, name, digest)
             case _:
                 raise _not_allowed(method)
 
@@ -177,18 +190,18 @@ class Worker:
         self, request: web.BaseRequest, trace: Trace, path: UploadsPath | UploadPath, *, from_peer: bool
     ) -> web.StreamResponse:
         asking = await self._admit_change(request, trace, path.name, from_peer=from_peer)
-        key, name = asking.target.key, path.name
+        key, name, push = asking.target.key, path.name, self._push_of(asking)
         match path, request.method:
             case UploadsPath(), "POST":
-                return await self.push.start_upload(request, key, name)
+                return await push.start_upload(request, key, name)
             case UploadPath(upload_id=upload_id), "PATCH":
-                return await self.push.patch_upload(request, key, name, upload_id)
+                return await push.patch_upload(request, key, name, upload_id)
             case UploadPath(upload_id=upload_id), "PUT":
-                return await self.push.put_upload(request, key, name, upload_id)
+                return await push.put_upload(request, key, name, upload_id)
             case UploadPath(upload_id=upload_id), "GET" | "HEAD":
-                return await self.push.get_upload(request, key, name, upload_id)
+                return await push.get_upload(request, key, name, upload_id)
             case UploadPath(upload_id=upload_id), "DELETE":
-                return await self.push.delete_upload(request, key, name, upload_id)
+                return await push.delete_upload(request, key, name, upload_id)
             case _:
                 raise _not_allowed(request.method)
 
@@ -198,12 +211,17 @@ class Worker:
         action = Action.DELETE if is_delete else Action.PUSH
         return await self.door.admit_change(request, trace, name=name, action=action, from_peer=from_peer)
 
+    def _push_of(self, asking: Asking) -> PushEndpoints:
+        return self.peer_push if asking.via.from_peer else self.push
+
     async def _list(self, asking: Asking, path: TagsPath | ReferrersPath) -> web.StreamResponse:
         target: Target = asking.target
         if target.is_local:
+            request = asking.request
             if isinstance(path, TagsPath):
-                return await self.push.tags(asking.request, target.key, path.name)
-            return await self.push.referrers(asking.request, target.key, path.name, path.digest)
+                return await self.cluster.tags(asking, partial(self.push.tags, request, target.key, path.name))
+            own = partial(self.push.referrers, request, target.key, path.name, path.digest)
+            return await self.cluster.referrers(asking, own, path.digest)
         if isinstance(path, TagsPath):
             return await pass_tags(asking, self.manifests.fetcher)
         return await pass_referrers(asking, self.manifests.fetcher, path.digest)
