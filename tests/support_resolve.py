@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,16 +185,19 @@ def bench(
     with_credentials: bool = False,
     node: str = "node-a",
     clock: Clock | None = None,
+    owners: Sequence[Source] = (),
 ) -> Iterator[Bench]:
-    """Wire a resolver to ``sources`` in this order."""
+    """Wire a resolver to ``sources`` in this order, and to peers that own every digest."""
     clock = clock or Clock()
     with ExitStack() as stack:
         catalogue = Catalogue.open(directory, clock=clock)
         stack.callback(catalogue.close)
-        for one in sources:
+        for one in (*sources, *owners):
             stack.callback(one.close)
         later, health, fetched = Later(), HealthMemory(clock), list[Digest]()
         around = Surroundings(
+            owners=lambda _digest: owners,
+            has_peers=lambda: bool(owners),
             catalogue=catalogue,
             sources=lambda _: list(sources),
             health=health,

@@ -76,6 +76,17 @@ def test_the_world_sends_a_cold_blob_once_for_all_nodes(three: Cluster, world: R
     assert world.wire.sent_bytes(digest) <= len(IMAGE.blobs[digest]) * 1.02
 
 
+def test_nodes_get_a_manifest_of_the_world_once_so_a_quota_lasts(three: Cluster, world: RealRegistry) -> None:
+    image = images.layered([1000], seed="quota")
+    world.push(image, "library/quota")
+    for node in three.nodes:
+        for reference in ("latest", image.digest):
+            url = f"{node.base_url}/v2/docker.io/library/quota/manifests/{reference}"
+            answer = fetch(url, headers={"Accept": MANIFEST_TYPES})
+            assert (answer.status, answer.body) == (200, image.root.data)
+    assert world.wire.count("GET", "library/quota/manifests/") == 1
+
+
 def test_a_request_of_a_peer_is_never_passed_to_another_peer(three: Cluster, world: RealRegistry) -> None:
     digest = IMAGE.layers[3]
     owner, *_, last = three.by_rank(digest)

@@ -157,6 +157,7 @@ class WorkerCalls:
             reference,
             head=payload["head"],
             hops=tuple(payload["hops"]),
+            from_peer=payload["from_peer"],
         )
         if not payload["head"]:
             self.read_ahead.note_manifest(target, resolved.digest)

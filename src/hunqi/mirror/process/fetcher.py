@@ -101,6 +101,8 @@ class _Process:
             Surroundings(
                 catalogue=self._catalogue,
                 sources=self._sourcing.of_upstream,
+                owners=self._owners,
+                has_peers=lambda: bool(self._roster.live()),
                 health=self._sourcing.health,
                 with_credentials=self._sourcing.with_credentials,
                 background=self._submit,
@@ -210,7 +212,11 @@ class _Process:
         if blob.upstream is None:
             by_node = {peer.node: peer for peer in live}
             return [by_node[node].source for node in rank(blob.repository, by_node)]
-        return [peer.source for peer in owners_above(blob.digest, self._sourcing.node, live)[:MAX_OWNERS]]
+        return self._owners(blob.digest)
+
+    def _owners(self, digest: Digest) -> list[Source]:
+        live = self._roster.live()
+        return [peer.source for peer in owners_above(digest, self._sourcing.node, live)[:MAX_OWNERS]]
 
     def _commands(self, calls: WorkerCalls) -> OperateCommands:
         settings = self._settings
