@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support_resolve import small_disk
 from testbed import images
 from testbed.client import MANIFEST_TYPES, Answer, fetch
 from testbed.cluster import Cluster, cluster
@@ -238,3 +239,25 @@ def test_one_node_alone_acknowledges_and_a_killed_one_loses_nothing(tmp_path: Pa
         alone = images.layered([50_000], seed="alone")
         images.push(alone, second.base_url, "team/kept", "alone")
         assert ask(second, "team/kept/manifests/alone").status == 200
+
+
+def test_a_push_that_no_second_live_node_can_take_is_not_acknowledged(
+    tmp_path: Path, upstreams: dict[str, str]
+) -> None:
+    small = tmp_path / "n1" / "data"
+    small.parent.mkdir()
+    with (
+        small_disk(small, size_bytes=12 * images.MIB),
+        cluster(tmp_path, count=2, upstreams=upstreams, args=OPEN) as two,
+    ):
+        first, full = two.nodes
+        fits, large = (images.opaque([size], seed=("full", size)) for size in (1000, 32 * images.MIB))
+        images.push(fits, first.base_url, "team/full", "fits")
+        with pytest.raises(images.PushError, match=r"503.*no second node could take"):
+            images.push(large, first.base_url, "team/full", "large")
+        assert ask(first, "team/full/manifests/large").status == 404
+        assert ask(full, "team/full/manifests/fits").status == 200
+        full.kill_all()
+        two.wait_for_peers(first, 0)
+        images.push(large, first.base_url, "team/full", "large")
+        assert ask(first, "team/full/manifests/large").status == 200
