@@ -18,6 +18,7 @@ from hunqi.mirror.sources.errors import (
     SourceServerError,
     TooManyRequests,
     Unauthorized,
+    most_telling,
 )
 from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 
@@ -200,6 +201,6 @@ class Standings:
         )
 
     def last_error(self) -> Exception | None:
-        """Return what the last candidate in the order (the one nearest to the truth) said last."""
-        errors = [self._by_key[one.key].error for one in self._candidates]
-        return next((error for error in reversed(errors) if error is not None), None)
+        """Return what the candidates' last errors say together; where others were asked, peers have no say."""
+        heard = [one for one in self._candidates if one.source.kind is not SourceKind.PEER] or self._candidates
+        return most_telling([error for one in heard if (error := self._by_key[one.key].error) is not None])

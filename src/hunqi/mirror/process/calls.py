@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final, ParamSpec, TypeVar
 
-from hunqi.errors import HunqiError, UserError
+from hunqi.errors import UserError
 from hunqi.kit.rpc import Call, Op, Payload, Session
 from hunqi.mirror.fetch.fetch import Fetch
 from hunqi.mirror.fetch.fetches import Fetches
@@ -22,7 +22,7 @@ from hunqi.mirror.process.progress import Progress
 from hunqi.mirror.process.sourcing import Sourcing, Way
 from hunqi.mirror.resolve.read_ahead import ReadAhead
 from hunqi.mirror.resolve.resolver import Resolver
-from hunqi.mirror.sources.errors import SourceError
+from hunqi.mirror.sources.errors import SourceError, most_telling
 from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.model import LinkKind
@@ -252,20 +252,20 @@ class WorkerCalls:
             if known is not None:
                 return known
         blob = RemoteBlob(upstream=target.upstream, repository=target.repository, digest=digest)
-        failure: HunqiError = UnknownBlobError(f"{target.key} has no blob {digest}")
+        failures: list[SourceError] = []
         for source in self.sourcing.of_head(blob, way):
             try:
                 size = source.head_blob(blob, hops=(*way.hops, self.sourcing.node))
             except SourceError as error:
                 if source.kind is SourceKind.PEER and not self.sourcing.could_have(source, error):
                     continue
-                failure = error
+                failures.append(error)
                 if source.kind is SourceKind.UPSTREAM:
                     break
                 continue
             if size is not None:
                 return size
-        raise failure
+        raise most_telling(failures) or UnknownBlobError(f"{target.key} has no blob {digest}")
 
     async def _in_thread(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(call, *args, **kwargs))
