@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -113,8 +114,9 @@ class RunningMirror:
 
     def is_ready(self) -> bool:
         """Whether ``/readyz`` answers 200."""
+        context = ssl._create_unverified_context() if self.scheme == "https" else None
         try:
-            with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=2.0) as response:
+            with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=2.0, context=context) as response:
                 return response.status == 200
         except (OSError, urllib.error.URLError):
             return False
