@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from tools.bench.model import BenchError
 
 from testbed.client import MANIFEST_TYPES, fetch
-from testbed.programs import find_program
+from testbed.programs import find_program, run
 
 CONNECTIONS: Final = 32
 _DOWNLOAD_S: Final = 180.0
@@ -26,8 +26,7 @@ _PIECE: Final = 1024 * 1024
 _UNITS_MS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 _SCRIPT: Final = """
 local requests, turn = {}, 0
-init = function(args)
-  wrk.init(args)
+init = function()
   for path in io.lines("PATHS") do requests[#requests + 1] = wrk.format("GET", path) end
 end
 request = function()
@@ -65,9 +64,9 @@ def write_script(folder: Path, name: str, paths: Sequence[str]) -> Path:
 
 def wrk(base_url: str, script: Path, *, seconds: int = 3) -> Load:
     """Ask over 32 connections for some seconds; raise :class:`BenchError` when an answer is not a success."""
-    command = [find_program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "--latency", "-s", str(script)]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "--latency", "-s", str(script)]
     command += ["-H", f"Accept: {MANIFEST_TYPES}", base_url]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
+    done = run(command, timeout_s=seconds + 60.0).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done)
     late = re.search(r"^\s+99%\s+([\d.]+)(us|ms|s|m)$", done, re.MULTILINE)
     if rate is None or late is None or "Non-2xx" in done or "Socket errors" in done:
