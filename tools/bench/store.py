@@ -35,7 +35,6 @@ _STALL_MS: Final = 20.0
 _PROBES_S: Final = 500
 _CONNECTIONS: Final = 4
 """Of the prober, so that both workers are asked."""
-_LOW_PERCENT: Final = 85
 _ROOM_BYTES: Final = images.MIB
 _PASS_S: Final = 120.0
 _EVICTED: Final = "evicted "
@@ -75,9 +74,8 @@ def _fill(data: Path) -> None:
 
 def _mirror(folder: Path, world: RealRegistry, *, cache_max: int) -> RunningMirror:
     """Return a mirror on the filled store; its log holds no access lines."""
-    config = f"[mirror.space]\nlow-percent = {_LOW_PERCENT}\n"
     args = ["--cache-max", str(cache_max), "--access-log", str(folder / "access.log")]
-    return RunningMirror(folder / "mirror", upstreams={UPSTREAM: world.url}, args=args, workers=2, config=config)
+    return RunningMirror(folder / "mirror", upstreams={UPSTREAM: world.url}, args=args, workers=2)
 
 
 def _eviction_row(bench: Bench, folder: Path, world: RealRegistry, cached_bytes: int) -> Row:
