@@ -43,8 +43,8 @@ format: $(DEVELOPMENT) ## put the code into the house format
 bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; writes docs/benchmarks.md (B="--only cold --rounds 2" for some)
 	$(BIN)/python -m tools.bench $(B)
 
-soak: $(DEVELOPMENT) packages ## at least ten minutes of mixed load with faults
-	$(BIN)/python tools/soak.py
+soak: $(DEVELOPMENT) packages ## ten minutes of mixed load with faults (S="--minutes 60" for more)
+	$(BIN)/python -m tools.soak $(S)
 
 lock: $(DEVELOPMENT) ## renew the locked dependencies from pyproject.toml
 	sh tools/lock.sh $(BIN)/uv
