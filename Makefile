@@ -40,11 +40,11 @@ format: $(DEVELOPMENT) ## put the code into the house format
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; writes docs/benchmarks.md
-	$(BIN)/python tools/bench.py
+bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; writes docs/benchmarks.md (B="--only cold --rounds 2" for some)
+	$(BIN)/python -m tools.bench $(B)
 
-soak: $(DEVELOPMENT) packages ## at least ten minutes of mixed load with faults
-	$(BIN)/python tools/soak.py
+soak: $(DEVELOPMENT) packages ## ten minutes of mixed load with faults (S="--minutes 60" for more)
+	$(BIN)/python -m tools.soak $(S)
 
 lock: $(DEVELOPMENT) ## renew the locked dependencies from pyproject.toml
 	sh tools/lock.sh $(BIN)/uv

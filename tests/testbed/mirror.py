@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -16,7 +17,7 @@ from typing import Final, Self
 
 from hunqi.mirror.access.model import Grant
 from hunqi.mirror.access.users import UsersFile
-from testbed.processes import children, descendants, is_alive, open_files, pss_bytes, wait_for
+from testbed.processes import children, descendants, is_alive, listeners, open_files, pss_bytes, wait_for
 from testbed.programs import Daemon, ProcessFailedError, free_port, run
 
 _READY_S: Final = 20.0
@@ -113,8 +114,9 @@ class RunningMirror:
 
     def is_ready(self) -> bool:
         """Whether ``/readyz`` answers 200."""
+        context = ssl._create_unverified_context() if self.scheme == "https" else None
         try:
-            with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=2.0) as response:
+            with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=2.0, context=context) as response:
                 return response.status == 200
         except (OSError, urllib.error.URLError):
             return False
@@ -167,6 +169,14 @@ class RunningMirror:
     def children(self) -> list[int]:
         """Return the supervisor's children: the fetcher and the workers, in the order of their birth."""
         return children(self.pid)
+
+    def worker_pids(self) -> list[int]:
+        """Return the pids of the workers that listen now."""
+        return listeners(self.children(), port=self.port)
+
+    def fetcher_pid(self) -> int | None:
+        """Return the pid of the fetcher, told by its Unix socket; None while there is none."""
+        return next(iter(listeners(self.children())), None)
 
     def pids(self) -> list[int]:
         """Return all process ids, the supervisor's first."""
