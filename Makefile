@@ -4,6 +4,7 @@
 
 LISTEN ?= 127.0.0.1:5000
 DATA ?= .run/mirror
+LOG ?= .run/access.log
 T ?= tests
 BIN := .venv/bin
 RUNTIME := .venv/.runtime-installed
@@ -18,13 +19,15 @@ help: ## print this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 	    printf '  %-10s %s\n' $$target "$$text"; done
 	@echo
-	@echo "  Variables of up: LISTEN=$(LISTEN) DATA=$(DATA); an upstream elsewhere: DOCKER_IO=http://HOST:PORT make up"
+	@echo "  up listens on $(LISTEN), keeps in $(DATA), writes requests to $(LOG). To change that:"
+	@echo "    make up LISTEN=127.0.0.1:5005 DATA=/srv/mirror LOG=/dev/stdout"
+	@echo "    make up DOCKER_IO=http://127.0.0.1:5001     (also GHCR_IO, QUAY_IO, ...: an upstream elsewhere)"
 
 up: $(RUNTIME) ## run the image accelerator in the foreground (Ctrl-C stops it)
-	@mkdir -p "$(DATA)"
-	@exec $(BIN)/hunqi mirror serve --listen "$(LISTEN)" --data "$(DATA)"
+	@mkdir -p "$(DATA)" "$(dir $(LOG))"
+	@exec $(BIN)/hunqi mirror serve --listen "$(LISTEN)" --data "$(DATA)" --access-log "$(LOG)"
 
-demo: $(RUNTIME) packages ## show it at work without any network: a cold pull, a warm pull, the bytes that left the upstream
+demo: $(RUNTIME) packages ## show it at work, without any network: the same pull twice, timed and counted
 	@exec $(BIN)/python tools/demo.py
 
 test: $(DEVELOPMENT) packages ## run every test, real clients included (T=tests/unit for some)
