@@ -23,6 +23,10 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 _COMMAND = re.compile(r"hunqi (mirror(?: [a-z]+)*)")
+_INLINE = re.compile(r"`([^`\n]+)`")
+_FLAG = re.compile(r"--?[a-z][a-z-]*")
+_FLAGS_OF_OTHERS = {"--tls-verify", "--hosts-dir"}
+"""Of podman and ctr."""
 
 
 def _read(name: str) -> str:
@@ -88,15 +92,17 @@ def test_commands_named_on_a_page_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_flags_typed_on_a_page_exist(page: Path) -> None:
+    inline = _INLINE.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
     unknown: list[str] = []
-    for line in _shell_lines(page):
+    for line in [*_shell_lines(page), *inline]:
         for part in re.split(r"&&|\|(?![A-Za-z])|;", line.partition(" #")[0]):
             at = part.find("hunqi mirror")
             name = _named(part[at:]) if at >= 0 else None
-            if name is None:
-                continue
-            typed = [word.partition("=")[0] for word in shlex.split(part[at:]) if re.match(r"--?[a-z]", word)]
-            unknown += [f"{name} {flag}" for flag in typed if flag not in _flags(COMMANDS[name])]
+            if name is not None:
+                typed = [found[0] for word in shlex.split(part[at:]) if (found := _FLAG.match(word))]
+                unknown += [f"{name} {flag}" for flag in typed if flag not in _flags(COMMANDS[name])]
+    alone = {found[0] for text in inline if text.startswith("--") and (found := _FLAG.match(text))}
+    unknown += alone - _FLAGS_OF_OTHERS - {flag for command in COMMANDS.values() for flag in _flags(command)}
 
     assert unknown == []
 
@@ -176,7 +182,7 @@ def test_make_targets_named_on_a_page_exist() -> None:
     named = {
         word
         for page in PAGES
-        for line in [*_shell_lines(page), *re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))]
+        for line in [*_shell_lines(page), *_INLINE.findall(page.read_text(encoding="utf-8"))]
         for word in re.findall(r"(?:^|sudo |&& )make ([a-z]+)\b", line)
     }
 
