@@ -19,18 +19,19 @@ help: ## print this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 	    printf '  %-10s %s\n' $$target "$$text"; done
 	@echo
-	@echo "  up listens on $(LISTEN), keeps in $(DATA), writes requests to $(LOG). To change that:"
-	@echo "    make up LISTEN=127.0.0.1:5005 DATA=/srv/mirror LOG=/dev/stdout"
-	@echo "    make up DOCKER_IO=http://127.0.0.1:5001     (also GHCR_IO, QUAY_IO, ...: an upstream elsewhere)"
+	@echo "  make up LISTEN=$(LISTEN) DATA=$(DATA) LOG=$(LOG)"
+	@echo "      these are its values; LOG takes a line for each request"
+	@echo "  make up DOCKER_IO=http://127.0.0.1:5001"
+	@echo "      an upstream elsewhere; also GHCR_IO, QUAY_IO, REGISTRY_K8S_IO, ..."
 
 up: $(RUNTIME) ## run the image accelerator in the foreground (Ctrl-C stops it)
 	@mkdir -p "$(DATA)" "$(dir $(LOG))"
 	@exec $(BIN)/hunqi mirror serve --listen "$(LISTEN)" --data "$(DATA)" --access-log "$(LOG)"
 
-demo: $(RUNTIME) packages ## show it at work, without any network: the same pull twice, timed and counted
+demo: $(RUNTIME) packages ## show it at work, without any network: one pull twice, timed and counted
 	@exec $(BIN)/python tools/demo.py
 
-test: $(DEVELOPMENT) packages ## run every test, real clients included (T=tests/unit for some)
+test: $(DEVELOPMENT) packages ## every test, real clients included (T=tests/unit for some)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(T)
 
 check: $(DEVELOPMENT) ## linters, strict types, import contracts
