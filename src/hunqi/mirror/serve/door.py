@@ -55,6 +55,12 @@ class Door:
         """Return who asks if that takes no password check."""
         return self.gate.recall(request.headers.get("Authorization"))
 
+    def is_still_named(self, name: str | None, target: Target) -> bool:
+        """Whether ``name`` still means ``target``: a push or a grant may have made it local since, or ended that."""
+        if name is None or not self.names.may_be_local(name):
+            return True
+        return self.names.is_local_namespace(name) is target.is_local
+
     async def admit_pull(
         self, request: web.BaseRequest, trace: Trace, *, name: str, reference: Reference | None, from_peer: bool
     ) -> Asking:

@@ -112,7 +112,7 @@ class Worker:
         if request.method not in {"GET", "HEAD"}:
             return None
         answer = self.manifests.hot.get(request.raw_path)
-        if answer is None:
+        if answer is None or not self.door.is_still_named(answer.name, answer.target):
             return None
         try:
             caller = self.door.recall(request)
