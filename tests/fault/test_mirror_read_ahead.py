@@ -34,7 +34,7 @@ class Gated:
         if exchange.method == "GET" and "/blobs/" in exchange.path:
             self.asked.append(exchange.path.rpartition("/")[2])
             self.gate.wait(20.0)
-        self.zoo._answer(exchange)
+        self.zoo.answer(exchange)
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def test_an_upstream_that_fails_the_others_does_not_disturb_the_first(tmp_path: 
         if exchange.method == "GET" and "/blobs/" in exchange.path and IMAGE.layers[0] not in exchange.path:
             exchange.reply(500, b"no")
         else:
-            zoo._answer(exchange)
+            zoo.answer(exchange)
 
     zoo = ZooRegistry([IMAGE])
     with Server(answer) as server, mirror_of(tmp_path, {"docker.io": server.url}) as mirror:

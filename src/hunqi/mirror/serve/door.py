@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from aiohttp import web
@@ -19,7 +18,7 @@ from aiohttp import web
 from hunqi.kit.rpc import RpcError, RpcUnavailableError
 from hunqi.mirror.access.gate import BadCredentials, Gate, TokenInvalid
 from hunqi.mirror.access.model import NOBODY, Action, Caller, Decision
-from hunqi.mirror.names import Names, Target
+from hunqi.mirror.names import Names, Target, is_mirrored, require_mirrored
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace, read_hops
 from hunqi.mirror.serve.fetcher import FetcherClient, Via
 from hunqi.mirror.settings import Origin
@@ -67,7 +66,7 @@ class Door:
         """Return the request for reading ``name``; raise :class:`NotYourBusinessError` or what names raise."""
         ns = request.query.get("ns")
         target = self.names.resolve(name, ns)
-        self._check_patterns(target)
+        require_mirrored(target, self.origins)
         caller = NOBODY if from_peer else await self._caller_for(request, Action.PULL, target, name)
         asking = Asking(
             request=request,
@@ -126,6 +125,8 @@ class Door:
 
     async def is_public(self, target: Target, reference: Reference | None) -> bool:
         """Return whether anybody may see an upstream's repository."""
+        if not is_mirrored(target, self.origins):
+            return False
         remembered = self._remembered(target)
         if remembered is not None:
             return remembered
@@ -158,15 +159,6 @@ class Door:
         """Return the refusal of ``/v2/`` itself."""
         challenge = self.gate.challenge(None, (), _base_url(request))
         return NotYourBusinessError("log in first", challenge=challenge)
-
-    def _check_patterns(self, target: Target) -> None:
-        origin = self.origins.get(target.upstream or "")
-        if origin is None:
-            return
-        repository = target.repository
-        allowed = not origin.allow or any(fnmatchcase(repository, pattern) for pattern in origin.allow)
-        if not allowed or any(fnmatchcase(repository, pattern) for pattern in origin.deny):
-            raise NotYourBusinessError(f"the operator of this mirror does not mirror {target.key}", challenge=None)
 
     def _remembered(self, target: Target) -> bool | None:
         row = self.catalogue.visibility(target.key)
