@@ -1,4 +1,4 @@
-"""Upstream credentials through the whole mirror: from a file or a helper, shown to whom they belong and to nobody else."""
+"""Upstream credentials through the whole mirror: from a file or a helper, shown to nobody but their owner."""
 
 from __future__ import annotations
 

@@ -228,5 +228,7 @@ def test_what_is_denied_later_is_closed_with_its_cached_content(tmp_path: Path, 
         mirror.reload()
         for path in ("manifests/latest", f"manifests/{IMAGE.digest}", f"blobs/{BLOB}"):
             wait_for(
-                lambda path=path: ask(mirror, f"ghcr.io/team/app/{path}").status == 403, timeout_s=10.0, what="a refusal"
+                lambda path=path: ask(mirror, f"ghcr.io/team/app/{path}").status == 403,
+                timeout_s=10.0,
+                what="a refusal",
             )

@@ -36,9 +36,7 @@ def zoo() -> Iterator[ZooRegistry]:
 
 
 @pytest.fixture(scope="module")
-def mirror(
-    tmp_path_factory: pytest.TempPathFactory, zoo: ZooRegistry, authority: Authority
-) -> Iterator[RunningMirror]:
+def mirror(tmp_path_factory: pytest.TempPathFactory, zoo: ZooRegistry, authority: Authority) -> Iterator[RunningMirror]:
     directory = tmp_path_factory.mktemp("tls")
     args = ["--allow-anonymous-push"]
     with RunningMirror(directory, upstreams={"docker.io": zoo.url}, args=args, authority=authority) as running:
@@ -61,9 +59,7 @@ def ask(mirror: RunningMirror, path: str, method: str = "GET", **headers: str) -
 def test_a_miss_a_join_and_a_hit_bring_the_same_bytes(mirror: RunningMirror) -> None:
     assert ask(mirror, f"{APP}/manifests/latest").digest == IMAGE.digest
     answers: list[Answer] = []
-    clients = [
-        threading.Thread(target=lambda: answers.append(ask(mirror, f"{APP}/blobs/{BIG}"))) for _ in range(4)
-    ]
+    clients = [threading.Thread(target=lambda: answers.append(ask(mirror, f"{APP}/blobs/{BIG}"))) for _ in range(4)]
     for client in clients:
         client.start()
     for client in clients:
@@ -78,7 +74,11 @@ def test_a_miss_a_join_and_a_hit_bring_the_same_bytes(mirror: RunningMirror) -> 
 def test_ranges_heads_and_conditions(mirror: RunningMirror) -> None:
     data = IMAGE.blobs[BIG]
     ask(mirror, f"{APP}/blobs/{BIG}")
-    for header, expected in {"bytes=0-": data, "bytes=700000-1700000": data[700_000:1_700_001], "bytes=-5": data[-5:]}.items():
+    for header, expected in {
+        "bytes=0-": data,
+        "bytes=700000-1700000": data[700_000:1_700_001],
+        "bytes=-5": data[-5:],
+    }.items():
         answer = ask(mirror, f"{APP}/blobs/{BIG}", Range=header)
         assert (answer.status, answer.body) == (206, expected)
     head = ask(mirror, f"{APP}/blobs/{BIG}", "HEAD")

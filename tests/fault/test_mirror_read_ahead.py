@@ -74,9 +74,7 @@ IMAGE = images.opaque([50_000 + number for number in range(6)], seed="ahead")
 OTHER = images.opaque([40_000, 40_001], seed="other")
 
 
-def test_the_first_blob_brings_config_and_layers_and_nothing_of_another_image(
-    tmp_path: Path, zoo: ZooRegistry
-) -> None:
+def test_the_first_blob_brings_config_and_layers_and_nothing_of_another_image(tmp_path: Path, zoo: ZooRegistry) -> None:
     zoo.server.forget()
     with mirror_of(tmp_path, {"docker.io": zoo.url}) as mirror:
         get(mirror, "manifests/other")

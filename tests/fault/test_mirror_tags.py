@@ -83,9 +83,7 @@ def test_after_the_ttl_the_answer_comes_first_with_its_age_and_a_head_behind_it(
         let_expire()
         answer = ask(mirror)
         assert (answer.headers["docker-content-digest"], is_stale(answer)) == (str(old), True)
-        wait_for(
-            lambda: ask(mirror).headers["docker-content-digest"] == str(new), timeout_s=10.0, what="the moved tag"
-        )
+        wait_for(lambda: ask(mirror).headers["docker-content-digest"] == str(new), timeout_s=10.0, what="the moved tag")
         assert world.count("HEAD", containing="/manifests/latest") >= 1
         assert world.count("GET", containing="/manifests/") == 2
 
@@ -146,7 +144,7 @@ def test_what_was_taken_away_is_never_served_stale(tmp_path: Path, world: World,
 
 
 def test_what_does_not_exist_is_remembered_for_a_while(tmp_path: Path, world: World) -> None:
-    config = "[mirror]\ntags.negative = \"2s\"\n"
+    config = '[mirror]\ntags.negative = "2s"\n'
     with mirror_of(tmp_path, world, config=config) as mirror:
         for _ in range(5):
             answer = ask(mirror, "manifests/none")
@@ -242,4 +240,3 @@ def test_an_upstream_without_referrers_is_asked_for_the_fallback_tag(tmp_path: P
         world.fail(500)
         assert is_stale(ask(mirror, f"manifests/{fallback}"))
         assert is_stale(ask(mirror, f"referrers/{subject}"))
-

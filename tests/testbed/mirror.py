@@ -93,7 +93,8 @@ class RunningMirror:
 
     def command(self) -> list[str]:
         """Return the command line that :meth:`start` runs."""
-        command = [sys.executable, "-m", "hunqi", "mirror", "serve", "--listen", f"{self.listen}:{self.port}", "--data", str(self.data)]
+        address = f"{self.listen}:{self.port}"
+        command = [sys.executable, "-m", "hunqi", "mirror", "serve", "--listen", address, "--data", str(self.data)]
         for name, url in self.upstreams.items():
             command += ["--upstream", f"{name}={url}"]
         for name, url in self.relays:

@@ -100,7 +100,9 @@ class ForwardProxy:
         authorization = fields.get("Proxy-Authorization")
         self.passed.append(Passed(method=method, target=target, authorization=authorization))
         if self._expected is not None and authorization != self._expected:
-            client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            client.sendall(
+                b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
             return
         authority = target if method == "CONNECT" else target.partition("://")[2].partition("/")[0]
         address = self._hosts.get(authority if ":" in authority else f"{authority}:80")

@@ -234,7 +234,10 @@ class Server:
         hold_back: Callable[[], bool] = lambda: False,
         on_close: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """``host`` may be an IPv6 address. ``hold_back()`` true: a connection is accepted and never answered. ``on_close`` gets its number."""
+        """``hold_back()`` true: a connection is accepted and never answered. ``on_close`` gets its number.
+
+        ``host`` may be an IPv6 address.
+        """
         self._answer = answer
         self._tls = tls
         self._hold_back = hold_back

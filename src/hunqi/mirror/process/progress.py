@@ -6,6 +6,7 @@ Fetches change in threads, often; a change only marks its digest, and the event 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import uuid
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class Progress:
         self._loop = loop
         self._on_full = on_full
         self._epoch = uuid.uuid4().hex[:8]
+        self._sequence = itertools.count(1)
         self._watches: dict[Digest, _Watch] = {}
         self._lock = threading.Lock()
         self._marked: set[Digest] = set()
@@ -66,6 +68,7 @@ class Progress:
         return {
             "digest": str(fetch.digest),
             "generation": f"{self._epoch}.{state.generation}",
+            "sequence": next(self._sequence),
             "status": state.status.value,
             "size": state.size,
             "extents": [list(extent) for extent in state.extents],
@@ -78,6 +81,7 @@ class Progress:
         return {
             "digest": str(digest),
             "generation": f"{self._epoch}.stored",
+            "sequence": next(self._sequence),
             "status": FetchStatus.DONE.value,
             "size": size,
             "extents": [[0, size]],

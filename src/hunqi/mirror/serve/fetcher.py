@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from hunqi.kit.rpc import Payload, RpcClient, RpcError
+from hunqi.kit.rpc import Payload, RpcClient, RpcError, RpcLostError
 from hunqi.mirror.names import Target
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import Reference
 
 _MANIFEST_S: Final = 60.0
 _FETCH_S: Final = 60.0
+_LOST_PAUSES_S: Final = (0.05, 0.2, 0.5)
 
 
 class FetchStatus(Enum):
@@ -43,12 +45,23 @@ class FetchState:
     digest: Digest
     generation: str
     """Changes when bytes that were announced are no longer there."""
+    sequence: int
+    """Later states of one fetcher process have higher numbers."""
     status: FetchStatus
     size: int | None
     extents: tuple[tuple[int, int], ...]
     verified: bool
     """The digest is right: the last bytes may be given out."""
     error: RpcError | None
+
+    @property
+    def epoch(self) -> str:
+        """The fetcher process that tells."""
+        return self.generation.partition(".")[0]
+
+    def is_later_than(self, other: FetchState) -> bool:
+        """Whether this tells more than ``other``; what another process tells does so always."""
+        return self.epoch != other.epoch or self.sequence > other.sequence
 
     @classmethod
     def from_payload(cls, payload: Payload) -> FetchState:
@@ -57,6 +70,7 @@ class FetchState:
         return cls(
             digest=Digest.parse(payload["digest"]),
             generation=payload["generation"],
+            sequence=payload["sequence"],
             status=FetchStatus(payload["status"]),
             size=payload["size"],
             extents=tuple((start, end) for start, end in payload["extents"]),
@@ -91,7 +105,10 @@ class PassedDocument:
 
 
 class FetcherClient:
-    """Typed calls to the fetcher; every method may raise ``RpcError`` and ``RpcUnavailableError``."""
+    """Typed calls to the fetcher; every method may raise ``RpcError`` and ``RpcUnavailableError``.
+
+    A question whose fetcher went away is put again to the next one: a reload or a death costs a client nothing.
+    """
 
     def __init__(self, rpc: RpcClient) -> None:
         self._rpc = rpc
@@ -99,7 +116,7 @@ class FetcherClient:
     async def manifest(self, target: Target, reference: Reference, *, head: bool, via: Via) -> ResolvedManifest:
         """Resolve a tag or digest of a repository, fetching the manifest unless ``head``."""
         payload = _where(target) | {"reference": str(reference), "head": head} | _along(via)
-        answer = await self._rpc.call("mirror.manifest", payload, timeout_s=_MANIFEST_S)
+        answer = await self._ask("mirror.manifest", payload, timeout_s=_MANIFEST_S)
         return ResolvedManifest(
             digest=Digest.parse(answer["digest"]),
             media_type=answer["media_type"],
@@ -112,7 +129,7 @@ class FetcherClient:
     async def is_public(self, target: Target, reference: Reference | None) -> bool:
         """Return whether anybody may see the upstream repository."""
         payload = _where(target) | {"reference": None if reference is None else str(reference)}
-        answer = await self._rpc.call("mirror.visibility", payload, timeout_s=_MANIFEST_S)
+        answer = await self._ask("mirror.visibility", payload, timeout_s=_MANIFEST_S)
         return bool(answer["public"])
 
     async def link_blob(self, target: Target, digest: Digest, *, via: Via) -> int:
@@ -126,12 +143,12 @@ class FetcherClient:
     async def fetch(self, target: Target, digest: Digest, *, start: int, via: Via, readers: int) -> FetchState:
         """Start or join the fetch of a blob; its progress comes as ``progress`` notices from now on."""
         payload = _where(target) | {"digest": str(digest), "start": start, "readers": readers} | _along(via)
-        return FetchState.from_payload(await self._rpc.call("mirror.fetch", payload, timeout_s=_FETCH_S))
+        return FetchState.from_payload(await self._ask("mirror.fetch", payload, timeout_s=_FETCH_S))
 
     async def document(self, target: Target, path: str, *, via: Via) -> PassedDocument:
         """Return an upstream's list; ``path`` is ``tags/list?…`` or ``referrers/<digest>?…``."""
         payload = _where(target) | {"path": path} | _along(via)
-        answer = await self._rpc.call("mirror.document", payload, timeout_s=_MANIFEST_S)
+        answer = await self._ask("mirror.document", payload, timeout_s=_MANIFEST_S)
         return PassedDocument(
             body=base64.b64decode(answer["body"]),
             content_type=answer["content_type"],
@@ -182,9 +199,18 @@ class FetcherClient:
         """Hand over this worker's counters."""
         self._rpc.notify("report", str(worker), report)
 
+    async def _ask(self, op: str, payload: Payload, *, timeout_s: float) -> Payload:
+        for pause_s in _LOST_PAUSES_S:
+            try:
+                return await self._rpc.call(op, payload, timeout_s=timeout_s)
+            except RpcLostError:
+                # The one that is stopping may take a connection once more.
+                await asyncio.sleep(pause_s)
+        return await self._rpc.call(op, payload, timeout_s=timeout_s)
+
     async def _size(self, op: str, target: Target, digest: Digest, via: Via) -> int:
         payload = _where(target) | {"digest": str(digest)} | _along(via)
-        answer = await self._rpc.call(op, payload, timeout_s=_MANIFEST_S)
+        answer = await self._ask(op, payload, timeout_s=_MANIFEST_S)
         return int(answer["size"])
 
 
