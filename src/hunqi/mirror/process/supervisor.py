@@ -39,6 +39,7 @@ _STEADY_S: Final = 30.0
 """A child that lived so long is restarted without delay."""
 _FETCHER_STOP_S: Final = 15.0
 _LISTEN_S: Final = 15.0
+_LOOK_S: Final = 0.1
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -138,12 +139,14 @@ class Supervisor:
             self._start(_Child(index, self.worker_main))
 
     def _await_workers(self) -> None:
-        """Wait until as many workers as were started listen, or for as long as may be expected of them."""
+        """Wait until as many workers as were started listen, one has died, or it took longer than may be expected."""
         deadline, listening = time.monotonic() + _LISTEN_S, 0
-        while listening < self.settings.workers and (left_s := deadline - time.monotonic()) > 0:
-            readable, _, _ = select.select([self._ready[0]], [], [], left_s)
+        while listening < self.settings.workers and not self._waiting and time.monotonic() < deadline:
+            readable, _, _ = select.select([self._ready[0]], [], [], _LOOK_S)
             if readable:
                 listening += len(os.read(self._ready[0], 64))
+            else:
+                self._waiting += self._reap()
 
     def _start(self, child: _Child) -> None:
         address, peer_address = self._addresses
