@@ -15,6 +15,7 @@ from typing import Final
 
 from aiohttp import web
 
+from hunqi.errors import UserError
 from hunqi.kit.rpc import RpcError, RpcUnavailableError
 from hunqi.mirror.access.gate import BadCredentials, Gate, TokenInvalid
 from hunqi.mirror.access.model import NOBODY, Action, Caller, Decision
@@ -100,6 +101,22 @@ class Door:
         if not from_peer and self.gate.check(caller, action, target, public=None) is not Decision.ALLOW:
             raise self._refusal(request, caller, action, target, name)
         return asking
+
+    async def precedes_push(self, request: web.BaseRequest, name: str) -> bool:
+        """Whether a HEAD of something in ``name`` may be a look before the first push there.
+
+        So it is for who may push to a name that no upstream can own and that nobody has pushed to. Until then the name
+        reads as the default upstream's, and what that says of it must not end the push: clients take a refusal for an
+        error, and do not upload a blob that is there.
+        """
+        if request.query.get("ns") or self.names.is_local_namespace(name):
+            return False
+        try:
+            target = self.names.resolve_push(name)
+            caller = await self.caller(request)
+        except UserError:
+            return False
+        return self.gate.check(caller, Action.PUSH, target, public=None) is Decision.ALLOW
 
     async def _caller_for(self, request: web.BaseRequest, action: Action, target: Target, name: str) -> Caller:
         try:
