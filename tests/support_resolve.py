@@ -66,6 +66,8 @@ class World:
         self.documents: dict[tuple[str, str], tuple[bytes, dict[str, str]]] = {}
         self.trouble: Callable[[Exchange], Trouble | None] = lambda _: None
         self.tells_digest = True
+        self.headers: Mapping[str, str] = {}
+        """Added to every good answer."""
         self.gate = threading.Event()
         """Answers wait for it."""
         self.gate.set()
@@ -120,7 +122,7 @@ class World:
             exchange.reply(404, b'{"errors":[]}')
 
     def _reply(self, exchange: Exchange, data: bytes, headers: Mapping[str, str]) -> None:
-        exchange.reply(200, data, headers)
+        exchange.reply(200, data, {**headers, **self.headers})
 
 
 def split(path: str) -> tuple[str, str, str]:

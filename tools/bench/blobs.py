@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Row]:
         bench.say("blobs: seeding the upstream")
         world = stack.enter_context(big_world(folder / "world"))
         mirror = stack.enter_context(mirror_of(folder / "ours", world.direct_url))
-        secure = stack.enter_context(mirror_of(folder / "secure", world.direct_url, tls=credential))
+        secure = stack.enter_context(mirror_of(folder / "secure", world.direct_url, authority=authority))
         rival = stack.enter_context(real_registry(folder / "rival", mirror_of=world.direct_url))
         for url, ca_file in (
             (ours(mirror.base_url), None),

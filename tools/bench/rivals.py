@@ -12,7 +12,7 @@ from tools.bench.clients import get_whole
 from tools.bench.model import BenchError
 
 from testbed import images
-from testbed.authority import Credential
+from testbed.authority import Authority, Credential
 from testbed.mirror import RunningMirror
 from testbed.programs import Daemon, accepts, free_port
 from testbed.registry import RealRegistry, real_registry
@@ -52,14 +52,9 @@ def theirs(base_url: str) -> str:
     return f"{base_url}/v2/{REPOSITORY}"
 
 
-def mirror_of(folder: Path, upstream: str, *args: str, tls: Credential | None = None) -> RunningMirror:
-    """Return a mirror of ``upstream``, not started, with two workers and otherwise as it comes."""
-    if tls is not None:
-        args = (*args, "--tls-cert", str(tls.cert_file), "--tls-key", str(tls.key_file))
-    mirror = RunningMirror(folder, upstreams={"docker.io": upstream}, args=args, workers=2)
-    if tls is not None:
-        mirror.scheme = "https"
-    return mirror
+def mirror_of(folder: Path, upstream: str, *args: str, authority: Authority | None = None) -> RunningMirror:
+    """Return a mirror of ``upstream``, not started, with two workers and otherwise as it comes; https if certified."""
+    return RunningMirror(folder, upstreams={"docker.io": upstream}, args=args, workers=2, authority=authority)
 
 
 def check_blob(repository_url: str, *, ca_file: Path | None = None) -> None:

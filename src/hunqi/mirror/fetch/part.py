@@ -45,9 +45,10 @@ class PartFile:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         found = journal.load(self._journal_path)
         if found and self._agrees(found, size):
-            for span in found.spans:
-                self._by_source.setdefault(span.source, Extents()).add(span.start, span.end)
-                self._extents.add(span.start, span.end)
+            with self._lock:
+                for span in found.spans:
+                    self._by_source.setdefault(span.source, Extents()).add(span.start, span.end)
+                    self._extents.add(span.start, span.end)
             return found
         self._journal_path.unlink(missing_ok=True)
         os.ftruncate(self._fd, 0)

@@ -261,6 +261,7 @@ class _Process:
                     "speed": world.source_speed.get(source.id),
                     "fetched_bytes": world.bytes_by_source.get(source.id, 0),
                     "quota": world.quota_remaining.get(source.id),
+                    "quota_limit": world.quota_limit.get(source.id),
                 }
                 for source in self._sources()
             ],
@@ -345,15 +346,14 @@ class _Process:
             fetched = Counter(self._fetched)
         for fetch in self._fetches.active():
             fetched.update(fetch.state().bytes_by_source)
-        remaining = {source.id: source.quota.rate for source in sources}
+        quotas = {source.id: rate for source in sources if (rate := source.quota.rate) is not None}
         return World(
             bytes_by_source=dict(fetched),
             fetches_in_flight=len(self._fetches.active()),
             source_up={name: state.down_until_s is None for name, state in states.items()},
             source_speed={name: state.speed for name, state in states.items() if state.speed is not None},
-            quota_remaining={
-                name: rate.remaining for name, rate in remaining.items() if rate and rate.remaining is not None
-            },
+            quota_remaining={name: rate.remaining for name, rate in quotas.items() if rate.remaining is not None},
+            quota_limit={name: rate.limit for name, rate in quotas.items() if rate.limit is not None},
             cached_bytes=totals.cached_bytes,
             pushed_bytes=totals.pushed_bytes,
             part_bytes=self._fetches.part_bytes(),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,11 +33,10 @@ class Progress:
         self._loop = loop
         self._on_full = on_full
         self._epoch = uuid.uuid4().hex[:8]
+        self._sequence = itertools.count(1)
         self._watches: dict[Digest, _Watch] = {}
         self._lock = threading.Lock()
         self._marked: set[Fetch] = set()
-        # The machine's clock goes on when this process is started anew, and faster than anyone counts.
-        self._sequence = itertools.count(time.monotonic_ns())
 
     def follow(self, fetch: Fetch, session: Session) -> Payload:
         """Send ``session`` the states of ``fetch`` from now on; return the present one."""
@@ -69,8 +67,8 @@ class Progress:
         state = fetch.state()
         return {
             "digest": str(fetch.digest),
-            "sequence": next(self._sequence),
             "generation": f"{self._epoch}.{state.generation}",
+            "sequence": next(self._sequence),
             "status": state.status.value,
             "size": state.size,
             "extents": [list(extent) for extent in state.extents],
@@ -82,8 +80,8 @@ class Progress:
         """Return the state of a blob that is in the store already."""
         return {
             "digest": str(digest),
-            "sequence": next(self._sequence),
             "generation": f"{self._epoch}.stored",
+            "sequence": next(self._sequence),
             "status": FetchStatus.DONE.value,
             "size": size,
             "extents": [[0, size]],

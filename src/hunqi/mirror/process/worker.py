@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from aiohttp import web
 
@@ -33,7 +34,7 @@ from hunqi.mirror.serve.push import PushEndpoints
 from hunqi.mirror.serve.relayed import Relays
 from hunqi.mirror.serve.token import TokenEndpoint
 from hunqi.mirror.serve.worker import Touches, Worker, report_every
-from hunqi.mirror.settings import MirrorSettings, TlsFiles
+from hunqi.mirror.settings import Address, MirrorSettings, TlsFiles
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.content import ContentFiles
 from hunqi.mirror.store.model import LinkKind
@@ -47,6 +48,9 @@ _PUSH_THREADS: Final = 8
 _TOUCH_S: Final = 5.0
 _REPORT_S: Final = 1.0
 _KEEP_ALIVE_S: Final = 75.0
+_LEAVE_S: Final = 1.0
+"""Longest wait for the next request on a connection that is open when the worker leaves."""
+_LEAVE_STEP_S: Final = 0.02
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -70,10 +74,12 @@ class _Process:
         self._touches = Touches()
         self._executor = ThreadPoolExecutor(_PUSH_THREADS, thread_name_prefix="push")
         self._lost_fetcher = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._listeners: list[socket.socket] = []
         self._log = _access_log(settings)
 
     async def run(self) -> None:
-        context, settings = self._context, self._settings
+        context = self._context
         stop = stop_event(context.parent)
         worker = self._build()
         async with asyncio.TaskGroup() as group:
@@ -83,13 +89,12 @@ class _Process:
                 group.create_task(report_every(_TOUCH_S, self._hand_over_touches)),
                 group.create_task(report_every(_REPORT_S, self._hand_over_counts)),
             ]
-            runners = [await _serve(worker.answer, context, settings)]
+            runners = [await self._serve(worker.answer)]
             if context.peer_address is not None:
-                runners.append(await _serve_peers(worker.answer_peer, context, settings))
+                runners.append(await self._serve_peers(worker.answer_peer, context.peer_address))
             os.write(context.ready, b".")
             await stop.wait()
-            for runner in runners:
-                await runner.cleanup()
+            await self._leave(runners)
             self._hand_over_touches()
             self._hand_over_counts()
             await asyncio.sleep(0.05)
@@ -173,6 +178,49 @@ class _Process:
             access_log=self._log,
         )
 
+    async def _serve(self, handler: Answer) -> web.ServerRunner:
+        runner = await self._runner(handler)
+        for descriptor in self._context.listeners:
+            self._listeners.append(socket.socket(fileno=descriptor))
+            await web.SockSite(runner, self._listeners[-1], ssl_context=_tls(self._settings.tls)).start()
+        return runner
+
+    async def _serve_peers(self, handler: Answer, address: Address) -> web.ServerRunner:
+        runner = await self._runner(handler)
+        site = web.SockSite(runner, shared_listener(address), ssl_context=_tls(self._settings.peers.tls))
+        await site.start()
+        return runner
+
+    async def _runner(self, handler: Answer) -> web.ServerRunner:
+        server = web.Server(
+            handler,
+            request_factory=partial(_Request, self._leaving),
+            access_log=None,
+            handler_cancellation=True,
+            auto_decompress=False,
+            keepalive_timeout=_KEEP_ALIVE_S,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=self._settings.drain_s)
+        await runner.setup()
+        return runner
+
+    async def _leave(self, runners: list[web.ServerRunner]) -> None:
+        """Accept no more, answer what was sent already, and say with each answer that it is the connection's last."""
+        self._leaving.set()
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+        await asyncio.sleep(_LEAVE_STEP_S)  # asyncio drops whom it accepted in the very step in which a server closes
+        for runner in runners:
+            for site in list(runner.sites):
+                await site.stop()
+        deadline = asyncio.get_running_loop().time() + _LEAVE_S
+        while any(runner.server and runner.server.connections for runner in runners):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(_LEAVE_STEP_S)
+        for runner in runners:
+            await runner.cleanup()
+
     def _on_notice(self, topic: str, payload: Payload) -> None:
         if topic == "progress":
             self._followers.on_progress(FetchState.from_payload(payload))
@@ -221,31 +269,19 @@ async def _nobody_had_it(_repo: str, _reference: Reference, _kind: LinkKind) -> 
     return False
 
 
-async def _serve(handler: Answer, context: ChildContext, settings: MirrorSettings) -> web.ServerRunner:
-    runner = await _runner(handler, settings)
-    await web.SockSite(runner, shared_listener(context.address), ssl_context=_tls(settings.tls)).start()
-    return runner
+class _Request(web.BaseRequest):
+    """A request whose connection ends with its answer once the worker is leaving."""
 
+    def __init__(
+        self, leaving: asyncio.Event, message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+    ) -> None:  # the types of the parts are aiohttp's own
+        super().__init__(message, payload, protocol, writer, task, asyncio.get_running_loop())
+        self._leaving = leaving
 
-async def _serve_peers(handler: Answer, context: ChildContext, settings: MirrorSettings) -> web.ServerRunner:
-    runner = await _runner(handler, settings)
-    assert context.peer_address is not None  # noqa: S101
-    site = web.SockSite(runner, shared_listener(context.peer_address), ssl_context=_tls(settings.peers.tls))
-    await site.start()
-    return runner
-
-
-async def _runner(handler: Answer, settings: MirrorSettings) -> web.ServerRunner:
-    server = web.Server(
-        handler,
-        access_log=None,
-        handler_cancellation=True,
-        auto_decompress=False,
-        keepalive_timeout=_KEEP_ALIVE_S,
-    )
-    runner = web.ServerRunner(server, shutdown_timeout=settings.drain_s)
-    await runner.setup()
-    return runner
+    @property
+    def keep_alive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  # cached there, not here
+        """Whether the connection takes another request."""
+        return super().keep_alive and not self._leaving.is_set()
 
 
 def _tls(files: TlsFiles | None) -> ssl.SSLContext | None:

@@ -47,12 +47,14 @@ class BlobEndpoints:
         """Answer GET: 200, 206, 304 or 416, or raise what the error table knows."""
         request, target = asking.request, asking.target
         stored = await self._open(asking, digest)
+        if stored is None and matches(request, digest):
+            return await self._not_modified_unseen(asking, digest)
         if stored is None:
             return await self._follow(asking, digest)
         file, size = stored
         with file:
             if matches(request, digest):
-                return not_modified(request, digest)
+                return not_modified(asking, digest)
             asking.trace.outcome = "hit"
             self.touch(digest)
             if not (target.is_local or asking.via.from_peer):
@@ -73,15 +75,21 @@ class BlobEndpoints:
         if stored is not None:
             file, size = stored
             file.close()
-            if matches(request, digest):
-                return not_modified(request, digest)
             asking.trace.outcome = "hit"
         else:
             asking.trace.outcome = "miss"
             size = await self.fetcher.blob_size(target, digest, via=asking.via)
+        if matches(request, digest):
+            return not_modified(asking, digest)
         headers = [*_headers(asking, digest), ("Content-Length", str(size))]
         data = encode_head(200, headers, keep_alive=request.keep_alive)
         return send_memory(request, status=200, data=data, keep_alive=request.keep_alive)
+
+    async def _not_modified_unseen(self, asking: Asking, digest: Digest) -> web.StreamResponse:
+        """Answer 304 for a blob that only the client has: it exists if its source says so, and is not downloaded."""
+        asking.trace.outcome = "miss"
+        await self.fetcher.blob_size(asking.target, digest, via=asking.via)
+        return not_modified(asking, digest)
 
     async def _open(self, asking: Asking, digest: Digest) -> tuple[BinaryIO, int] | None:
         target = asking.target
@@ -219,16 +227,17 @@ def _headers(asking: Asking, digest: Digest) -> list[tuple[str, str]]:
 
 
 def matches(request: web.BaseRequest, digest: Digest) -> bool:
-    """Whether the client says that it has this content already (``If-None-Match``)."""
+    """Whether the client says that it has this content already (``If-None-Match``, RFC 9110 section 13.1.2)."""
     header = request.headers.get("If-None-Match")
     if header is None:
         return False
     tags = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
-    return str(digest) in tags
+    return str(digest) in tags or header.strip() == "*"
 
 
-def not_modified(request: web.BaseRequest, digest: Digest) -> web.StreamResponse:
-    """Answer 304."""
-    headers = [("Docker-Content-Digest", str(digest)), ("ETag", f'"{digest}"')]
+def not_modified(asking: Asking, digest: Digest) -> web.StreamResponse:
+    """Answer 304, with the headers that a 200 would have of those that name the content."""
+    request = asking.request
+    headers = [("Docker-Content-Digest", str(digest)), ("ETag", f'"{digest}"'), *asking.headers]
     data = encode_head(304, headers, keep_alive=request.keep_alive)
     return send_memory(request, status=304, data=data, keep_alive=request.keep_alive)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from hunqi.kit.rpc import Payload, RpcClient, RpcError
+from hunqi.kit.rpc import Payload, RpcClient, RpcError, RpcLostError
 from hunqi.mirror.names import Target
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import Reference
@@ -17,6 +18,7 @@ _MANIFEST_S: Final = 60.0
 _FETCH_S: Final = 60.0
 _REPLICATE_S: Final = 900.0
 """A pushed blob may be many gigabytes, and goes to another node before its push is acknowledged."""
+_LOST_PAUSES_S: Final = (0.05, 0.2, 0.5)
 
 
 class FetchStatus(Enum):
@@ -43,10 +45,10 @@ class FetchState:
     """A fetch as the fetcher announced it; ``extents`` are ``(start, end)``, sorted and apart."""
 
     digest: Digest
-    sequence: int
-    """A later state has a greater one, also after the fetcher was started anew."""
     generation: str
     """Changes when bytes that were announced are no longer there."""
+    sequence: int
+    """Later states of one fetcher process have higher numbers."""
     status: FetchStatus
     size: int | None
     extents: tuple[tuple[int, int], ...]
@@ -54,14 +56,23 @@ class FetchState:
     """The digest is right: the last bytes may be given out."""
     error: RpcError | None
 
+    @property
+    def epoch(self) -> str:
+        """The fetcher process that tells."""
+        return self.generation.partition(".")[0]
+
+    def is_later_than(self, other: FetchState) -> bool:
+        """Whether this tells more than ``other``; what another process tells does so always."""
+        return self.epoch != other.epoch or self.sequence > other.sequence
+
     @classmethod
     def from_payload(cls, payload: Payload) -> FetchState:
         """Read what the fetcher sent."""
         error = payload["error"]
         return cls(
             digest=Digest.parse(payload["digest"]),
-            sequence=payload["sequence"],
             generation=payload["generation"],
+            sequence=payload["sequence"],
             status=FetchStatus(payload["status"]),
             size=payload["size"],
             extents=tuple((start, end) for start, end in payload["extents"]),
@@ -96,7 +107,10 @@ class PassedDocument:
 
 
 class FetcherClient:
-    """Typed calls to the fetcher; every method may raise ``RpcError`` and ``RpcUnavailableError``."""
+    """Typed calls to the fetcher; every method may raise ``RpcError`` and ``RpcUnavailableError``.
+
+    A question whose fetcher went away is put again to the next one: a reload or a death costs a client nothing.
+    """
 
     def __init__(self, rpc: RpcClient) -> None:
         self._rpc = rpc
@@ -104,7 +118,7 @@ class FetcherClient:
     async def manifest(self, target: Target, reference: Reference, *, head: bool, via: Via) -> ResolvedManifest:
         """Resolve a tag or digest of a repository, fetching the manifest unless ``head``."""
         payload = _where(target) | {"reference": str(reference), "head": head} | _along(via)
-        answer = await self._rpc.call("mirror.manifest", payload, timeout_s=_MANIFEST_S)
+        answer = await self._ask("mirror.manifest", payload, timeout_s=_MANIFEST_S)
         return ResolvedManifest(
             digest=Digest.parse(answer["digest"]),
             media_type=answer["media_type"],
@@ -117,7 +131,7 @@ class FetcherClient:
     async def is_public(self, target: Target, reference: Reference | None) -> bool:
         """Return whether anybody may see the upstream repository."""
         payload = _where(target) | {"reference": None if reference is None else str(reference)}
-        answer = await self._rpc.call("mirror.visibility", payload, timeout_s=_MANIFEST_S)
+        answer = await self._ask("mirror.visibility", payload, timeout_s=_MANIFEST_S)
         return bool(answer["public"])
 
     async def link_blob(self, target: Target, digest: Digest, *, via: Via) -> int:
@@ -131,12 +145,12 @@ class FetcherClient:
     async def fetch(self, target: Target, digest: Digest, *, start: int, via: Via, readers: int) -> FetchState:
         """Start or join the fetch of a blob; its progress comes as ``progress`` notices from now on."""
         payload = _where(target) | {"digest": str(digest), "start": start, "readers": readers} | _along(via)
-        return FetchState.from_payload(await self._rpc.call("mirror.fetch", payload, timeout_s=_FETCH_S))
+        return FetchState.from_payload(await self._ask("mirror.fetch", payload, timeout_s=_FETCH_S))
 
     async def document(self, target: Target, path: str, *, via: Via) -> PassedDocument:
         """Return an upstream's list; ``path`` is ``tags/list?…`` or ``referrers/<digest>?…``."""
         payload = _where(target) | {"path": path} | _along(via)
-        return _document(await self._rpc.call("mirror.document", payload, timeout_s=_MANIFEST_S))
+        return _document(await self._ask("mirror.document", payload, timeout_s=_MANIFEST_S))
 
     async def elsewhere(self, target: Target, path: str, *, via: Via) -> list[PassedDocument]:
         """Return the lists of a local repository that the other live nodes know; ``path`` is as in :meth:`document`."""
@@ -195,9 +209,18 @@ class FetcherClient:
         """Hand over this worker's counters."""
         self._rpc.notify("report", str(worker), report)
 
+    async def _ask(self, op: str, payload: Payload, *, timeout_s: float) -> Payload:
+        for pause_s in _LOST_PAUSES_S:
+            try:
+                return await self._rpc.call(op, payload, timeout_s=timeout_s)
+            except RpcLostError:
+                # The one that is stopping may take a connection once more.
+                await asyncio.sleep(pause_s)
+        return await self._rpc.call(op, payload, timeout_s=timeout_s)
+
     async def _size(self, op: str, target: Target, digest: Digest, via: Via) -> int:
         payload = _where(target) | {"digest": str(digest)} | _along(via)
-        answer = await self._rpc.call(op, payload, timeout_s=_MANIFEST_S)
+        answer = await self._ask(op, payload, timeout_s=_MANIFEST_S)
         return int(answer["size"])
 
 

@@ -1,8 +1,8 @@
 """Reading a blob while it is being fetched: the part file, as far as the fetcher announced it.
 
 One :class:`Follower` per digest serves all readers of this worker. A reader sends what is there, then waits for the
-next announcement; it never polls and holds nothing in memory. Announcements and answers overtake each other, so each
-has a number and an older one changes nothing. The last 64 KiB are withheld until the digest is right,
+next announcement; it never polls and holds nothing in memory. Announcements and answers of the fetcher overtake each
+other here, so each has a number and the latest counts. The last 64 KiB are withheld until the digest is right,
 and a reader whose bytes were taken back (another generation) is cut, so nobody gets a complete body that is wrong.
 """
 
@@ -46,7 +46,7 @@ class Follower:
         self._changed = asyncio.Event()
 
     def announce(self, state: FetchState) -> None:
-        """Take a state that is newer than the present one and wake every reader."""
+        """Take a new state and wake every reader."""
         self.state = state
         self.wake()
 
@@ -97,16 +97,16 @@ class Followers:
         self._wanted: dict[Digest, Wanted] = {}
         self._joining: Counter[Digest] = Counter()
         self._early: dict[Digest, FetchState] = {}
-        """What was told of fetches whose first answer is still under way."""
+        """What was announced of a fetch before the first reader has heard that it joined."""
 
     def on_progress(self, state: FetchState) -> None:
         """Take a ``progress`` notice."""
+        if state.digest in self._joining:
+            self._early[state.digest] = state
         follower = self._followers.get(state.digest)
-        if follower is None:
-            if self._joining[state.digest]:
-                self._early[state.digest] = _newer(self._early.get(state.digest), state)
+        if follower is None or not state.is_later_than(follower.state):
             return
-        if state.sequence <= follower.state.sequence:
+        if _is_still_opening(state, after=follower.state):
             return
         if follower.file is None or state.generation != follower.state.generation:
             self._reopen(follower, state.digest)
@@ -133,7 +133,9 @@ class Followers:
     async def rejoin(self) -> None:
         """Ask again for every fetch that has readers, of a fetcher that was started anew."""
         for digest, follower in list(self._followers.items()):
-            wanted = self._wanted[digest]
+            wanted = self._wanted.get(digest)
+            if wanted is None:
+                continue
             try:
                 state = await self._fetcher.fetch(
                     wanted.target, digest, start=wanted.start, via=wanted.via, readers=follower.readers
@@ -141,29 +143,23 @@ class Followers:
             except RpcUnavailableError:
                 return
             except RpcError as error:
-                state = replace(follower.state, status=FetchStatus.FAILED, error=error)
-                follower.announce(replace(state, sequence=state.sequence + 1))
-                continue
-            self.on_progress(state)
+                follower.announce(replace(follower.state, status=FetchStatus.FAILED, error=error))
+            else:
+                self.on_progress(state)
 
     async def _join(self, wanted: Wanted) -> Follower:
         digest = wanted.digest
-        known = self._followers.get(digest)
         self._joining[digest] += 1
         try:
-            state = await self._fetcher.fetch(
-                wanted.target,
-                digest,
-                start=wanted.start,
-                via=wanted.via,
-                readers=(known.readers if known else 0) + 1,
-            )
-            state = _newer(self._early.get(digest), state)
+            state = await self._ask(wanted)
+            early = self._early.get(digest)
         finally:
             self._joining[digest] -= 1
             if not self._joining[digest]:
                 del self._joining[digest]
                 self._early.pop(digest, None)
+        if early is not None and early.epoch == state.epoch and early.is_later_than(state):
+            state = early
         known = self._followers.get(digest)
         if known is not None:
             self.on_progress(state)
@@ -173,14 +169,22 @@ class Followers:
         self._wanted[digest] = wanted
         return follower
 
+    async def _ask(self, wanted: Wanted) -> FetchState:
+        known = self._followers.get(wanted.digest)
+        readers = (known.readers if known else 0) + 1
+        return await self._fetcher.fetch(
+            wanted.target, wanted.digest, start=wanted.start, via=wanted.via, readers=readers
+        )
+
     def _reopen(self, follower: Follower, digest: Digest) -> None:
         file = self._open_file(digest)
         if file is not None:
             follower.replace_file(file)
 
 
-def _newer(known: FetchState | None, state: FetchState) -> FetchState:
-    return known if known is not None and known.sequence > state.sequence else state
+def _is_still_opening(state: FetchState, *, after: FetchState) -> bool:
+    """Whether a new fetcher process has not read yet what its predecessor left: that nothing is there means nothing."""
+    return state.epoch != after.epoch and state.status is FetchStatus.RUNNING and not state.extents
 
 
 def open_part_or_content(part: Path, content: Path) -> BinaryIO | None:

@@ -25,6 +25,7 @@ WIRE: Final[Mapping[str, WireError]] = {
     "oci.manifest_invalid": (ErrorCode.MANIFEST_INVALID, 400),
     "mirror.unknown_upstream": (ErrorCode.NAME_UNKNOWN, 404),
     "mirror.not_local": (ErrorCode.DENIED, 403),
+    "mirror.not_mirrored": (ErrorCode.DENIED, 403),
     "serve.no_such_path": (ErrorCode.NAME_UNKNOWN, 404),
     "rpc.unavailable": (ErrorCode.UNAVAILABLE, 503),
     "serve.content_range": (ErrorCode.BLOB_UPLOAD_INVALID, 400),

@@ -15,9 +15,10 @@ from aiohttp import web
 from hunqi.errors import HunqiError, UserError
 from hunqi.mirror.access.model import Action, Decision
 from hunqi.mirror.names import Target
+from hunqi.mirror.resolve.errors import ManifestUnknown
 from hunqi.mirror.serve.accounts import AccessLog, Counters
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace
-from hunqi.mirror.serve.blobs import BlobEndpoints
+from hunqi.mirror.serve.blobs import BlobEndpoints, BlobUnknownError
 from hunqi.mirror.serve.bodies import SentResponse
 from hunqi.mirror.serve.cluster import ClusterEndpoints
 from hunqi.mirror.serve.door import Door
@@ -42,7 +43,7 @@ from hunqi.mirror.serve.paths import (
 )
 from hunqi.mirror.serve.push import PushEndpoints
 from hunqi.mirror.serve.token import TokenEndpoint
-from hunqi.mirror.serve.wire import error_reply, reply_for
+from hunqi.mirror.serve.wire import error_reply, reply_for, wire_error
 from hunqi.oci.digest import Digest
 from hunqi.oci.errors import ErrorCode
 
@@ -120,7 +121,7 @@ class Worker:
         if request.method not in {"GET", "HEAD"}:
             return None
         answer = self.manifests.hot.get(request.raw_path)
-        if answer is None:
+        if answer is None or not self.door.is_still_named(answer.name, answer.target):
             return None
         try:
             caller = self.door.recall(request)
@@ -162,10 +163,17 @@ class Worker:
     ) -> web.StreamResponse:
         method = request.method
         match path, method:
-            case ManifestPath(name=name, reference=reference), "GET" | "HEAD":
-                trace.kind = "manifest"
-                asking = await self.door.admit_pull(request, trace, name=name, reference=reference, from_peer=from_peer)
-                return await self.manifests.get(asking, reference, head=method == "HEAD")
+            case ManifestPath(), "GET":
+                return await self._manifest(request, trace, path, from_peer=from_peer)
+            case ManifestPath(), "HEAD":
+                try:
+                    return await self._manifest(request, trace, path, from_peer=from_peer)
+                except HunqiError as error:
+                    if _says_nothing(error) and await self.door.precedes_push(request, path.name):
+                        raise ManifestUnknown(path.name, str(path.reference)) from error
+                    raise
+            case BlobPath(name=name, digest=digest), "HEAD" if await self.door.precedes_push(request, name):
+                raise BlobUnknownError(f"{name} has no blob {digest}: nobody has pushed to it yet")
             case BlobPath(name=name, digest=digest), "GET" | "HEAD":
                 trace.kind = "blob"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
@@ -185,6 +193,14 @@ class Worker:
                 return await self._push_of(asking).delete_blob(request, asking.target.key, name, digest)
             case _:
                 raise _not_allowed(method)
+
+    async def _manifest(
+        self, request: web.BaseRequest, trace: Trace, path: ManifestPath, *, from_peer: bool
+    ) -> web.StreamResponse:
+        trace.kind = "manifest"
+        name, reference = path.name, path.reference
+        asking = await self.door.admit_pull(request, trace, name=name, reference=reference, from_peer=from_peer)
+        return await self.manifests.get(asking, reference, head=request.method == "HEAD")
 
     async def _upload(
         self, request: web.BaseRequest, trace: Trace, path: UploadsPath | UploadPath, *, from_peer: bool
@@ -262,6 +278,12 @@ def _refuse(error: NotYourBusinessError) -> web.Response:
         return error_reply(ErrorCode.DENIED, str(error))
     headers = {"WWW-Authenticate": error.challenge, **_VERSION_HEADER}
     return error_reply(ErrorCode.UNAUTHORIZED, str(error), headers=headers)
+
+
+def _says_nothing(error: HunqiError) -> bool:
+    """Whether the upstream refused or could not answer, so that nothing is known of what was asked for."""
+    _, status = wire_error(error)
+    return status in {401, 403} or status >= 500
 
 
 def _not_allowed(method: str) -> MethodNotAllowedError:
