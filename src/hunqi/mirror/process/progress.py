@@ -6,16 +6,22 @@ Fetches change in threads, often; a change only marks its digest, and the event 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import uuid
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from hunqi.errors import HunqiError
 from hunqi.kit.rpc import Payload, Session
 from hunqi.mirror.fetch.fetch import Fetch
 from hunqi.mirror.fetch.state import FetchStatus
 from hunqi.oci.digest import Digest
+
+_ENDED_LIMIT: Final = 1024
 
 
 @dataclass(slots=True)
@@ -33,6 +39,9 @@ class Progress:
         self._on_full = on_full
         self._epoch = uuid.uuid4().hex[:8]
         self._watches: dict[Digest, _Watch] = {}
+        self._numbers: weakref.WeakKeyDictionary[Fetch, int] = weakref.WeakKeyDictionary()
+        self._next_number = itertools.count(1)
+        self._ended: OrderedDict[Digest, str] = OrderedDict()
         self._lock = threading.Lock()
         self._marked: set[Digest] = set()
 
@@ -65,7 +74,7 @@ class Progress:
         state = fetch.state()
         return {
             "digest": str(fetch.digest),
-            "generation": f"{self._epoch}.{state.generation}",
+            "generation": self._generation(fetch, state.generation),
             "status": state.status.value,
             "size": state.size,
             "extents": [list(extent) for extent in state.extents],
@@ -74,16 +83,30 @@ class Progress:
         }
 
     def stored(self, digest: Digest, size: int) -> Payload:
-        """Return the state of a blob that is in the store already."""
+        """Return the state of a blob that is in the store already.
+
+        To those who follow the fetch that brought it, it is of that fetch: their bytes are not taken back.
+        """
+        watch = self._watches.get(digest)
+        generation = self._ended.get(digest, f"{self._epoch}.stored")
+        if watch is not None:
+            generation = self._generation(watch.fetch, watch.fetch.state().generation)
         return {
             "digest": str(digest),
-            "generation": f"{self._epoch}.stored",
+            "generation": generation,
             "status": FetchStatus.DONE.value,
             "size": size,
             "extents": [[0, size]],
             "verified": True,
             "error": None,
         }
+
+    def _generation(self, fetch: Fetch, discarded: int) -> str:
+        """Return what no other fetch, and no other life of this process, ever says."""
+        number = self._numbers.get(fetch)
+        if number is None:
+            number = self._numbers[fetch] = next(self._next_number)
+        return f"{self._epoch}.{number}.{discarded}"
 
     def _mark(self, fetch: Fetch) -> None:
         with self._lock:
@@ -103,6 +126,10 @@ class Progress:
             session.notify("progress", str(fetch.digest), state)
         if state["status"] != FetchStatus.RUNNING.value:
             del self._watches[fetch.digest]
+        if state["status"] == FetchStatus.DONE.value:
+            self._ended[fetch.digest] = state["generation"]
+            if len(self._ended) > _ENDED_LIMIT:
+                self._ended.popitem(last=False)
         if state["status"] == FetchStatus.NO_SPACE.value:
             self._on_full()
 

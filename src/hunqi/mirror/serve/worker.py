@@ -87,20 +87,21 @@ class Worker:
             return response
         except NotYourBusinessError as error:
             response = _refuse(error)
-            status = response.status
+            status, length = response.status, _length(response)
             return response
         except HunqiError as error:
             response = reply_for(error)
-            status = response.status
+            status, length = response.status, _length(response)
             if status >= 500:
                 _log.warning("%s %s: %s", request.method, request.raw_path[:300], error)
             return response
         except ConnectionError:
+            status, length = trace.begun if trace.outcome == "cut" else _CLIENT_LEFT, trace.sent
             return _left(request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.raw_path[:300])
             response = error_reply(ErrorCode.UNAVAILABLE, "internal error: see the mirror's log", status=500)
-            status = response.status
+            status, length = response.status, _length(response)
             return response
         finally:
             seconds = time.perf_counter() - begun
