@@ -198,7 +198,7 @@ class WorkerCalls:
             self.sourcing.set_way(digest, way)
             self._shown[digest] = [target.key]
         elif target.key not in self._shown.setdefault(digest, []):
-            await self._in_thread(self._size, target, digest, way.hops)
+            await self._in_thread(self._prove, target, digest, way.hops)
             self._shown[digest].append(target.key)
         if not self.caching.is_on():
             return self._full(digest)
@@ -237,12 +237,26 @@ class WorkerCalls:
         self.metrics.take(session, payload["report"])
         return {"text": await self._in_thread(self.metrics.text)}
 
+    def _prove(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> None:
+        """Make sure that a repository may show a blob which is being fetched through others; raises what asking raises.
+
+        A manifest can name any digest, so it is believed only where everybody may see what is being fetched.
+        """
+        rows = (self.catalogue.visibility(repo) for repo in self._shown.get(digest, ()))
+        if any(row is not None and row.public for row in rows):
+            self._size(target, digest, hops)
+        else:
+            self._ask_size(target, digest, hops)
+
     def _size(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> int:
         """Return a blob's size as the repository's own source tells, or its manifest; raises what asking raises."""
         if self.catalogue.manifests_containing(digest, repo=target.key):
             known = self.catalogue.expected_size(digest)
             if known is not None:
                 return known
+        return self._ask_size(target, digest, hops)
+
+    def _ask_size(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> int:
         blob = RemoteBlob(upstream=target.upstream, repository=target.repository, digest=digest)
         failure: HunqiError = UnknownBlobError(f"{target.key} has no blob {digest}")
         for source in self.sourcing.of_upstream(target.upstream or ""):

@@ -26,6 +26,7 @@ from hunqi.mirror.serve.door import Door
 from hunqi.mirror.serve.fetcher import FetcherClient, FetchState
 from hunqi.mirror.serve.follow import Followers, open_part_or_content
 from hunqi.mirror.serve.health import HealthEndpoints
+from hunqi.mirror.serve.logins import Logins
 from hunqi.mirror.serve.manifests import HotAnswers, ManifestEndpoints
 from hunqi.mirror.serve.push import PushEndpoints
 from hunqi.mirror.serve.relayed import Relays
@@ -106,6 +107,7 @@ class _Process:
         )
         door = Door(
             gate=gate,
+            logins=Logins(gate),
             names=names,
             catalogue=catalogue,
             fetcher=self._fetcher,

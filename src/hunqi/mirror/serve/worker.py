@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Final
 
 from aiohttp import web
@@ -218,10 +219,13 @@ class Worker:
 
     async def _catalog(self, request: web.BaseRequest, trace: Trace) -> web.StreamResponse:
         trace.kind = "list"
+        if request.method not in {"GET", "HEAD"}:
+            raise _not_allowed(request.method)
         caller = await self.door.caller_of_ping(request)
+        trace.user = caller.name or "-"
         if self.door.gate.check_catalogue(caller) is not Decision.ALLOW:
             raise self.door.challenge_for_ping(request)
-        return await self.push.catalog(request, lambda _key: True)
+        return await self.push.catalog(request, partial(self.door.may_see, caller))
 
 
 def _length(response: web.StreamResponse) -> int:
