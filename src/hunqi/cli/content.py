@@ -52,11 +52,12 @@ def rm(
 ) -> None:
     """Forget images: mirrored ones are fetched again when asked for, pushed ones are gone.
 
-    Space is given back by the next gc.
+    A tag leaves alone while another tag or an index of its repository holds the same image.
 
     [bold]Examples[/bold]
 
-      [cyan]hunqi mirror rm ghcr.io/owner/app:nightly && hunqi mirror gc[/cyan]
+      [cyan]hunqi mirror rm ghcr.io/owner/app:nightly[/cyan]
+      [cyan]hunqi mirror rm team/app@sha256:...[/cyan]   (with all its tags)
     """
     _each(find_instance(data, config), "operate.rm", images, {}, verb="removed", as_json=as_json)
 
@@ -64,11 +65,22 @@ def rm(
 def _each(instance: Instance, op: str, images: list[str], options: Payload, *, verb: str, as_json: bool) -> None:
     answers: list[Payload] = []
     for image in images:
-        answers.append({"image": image, **instance.ask(op, image=image, **options)})
+        answer = instance.ask(op, image=image, **options)
+        answers.append({"image": image, **answer})
         if not as_json:
-            out().print(f"{verb} {image}")
+            out().print(_told(verb, image, answer))
     if as_json:
         print_json(answers)
+
+
+def _told(verb: str, image: str, answer: Payload) -> str:
+    if answer.get("was_pinned") is False:
+        return f"{image} was not pinned"
+    if answer.get("only_tag"):
+        return f"{verb} the tag {image}: other tags or indexes still hold the image"
+    if "freed_bytes" in answer:
+        return f"{verb} {image} ({show_size(answer['freed_bytes'])} freed)"
+    return f"{verb} {image}"
 
 
 def gc(
@@ -116,9 +128,21 @@ def verify(*, data: DataOption = None, config: ConfigOption = None, as_json: Jso
     if as_json:
         print_json(result)
     else:
+        _print_bad(result.get("bad"))
         out().print(f"{show_size(last.get('total', 0))} verified, {'nothing is bad' if not bad else f'{bad} bad'}")
     if bad:
         raise typer.Exit(1)
+
+
+def _print_bad(bad: object) -> None:
+    if not isinstance(bad, list) or not bad:
+        return
+    rows = cast("list[Payload]", bad)
+    print_rows(rows, columns=("digest", "fault", "action", "repositories"))
+    if any(row.get("action") == "dropped" for row in rows):
+        out().print("what was dropped is fetched again when it is asked for")
+    if any(row.get("action") == "reported" for row in rows):
+        out().print("what was pushed has no other source: push it again")
 
 
 def _count(value: object) -> int:

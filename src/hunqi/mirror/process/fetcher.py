@@ -185,6 +185,7 @@ class _Process:
                 fetch=lambda target, blob: calls.start_fetch(target, blob.digest, size=blob.size, background=False),
                 live=self._live,
                 evict=self._space.keep_marks,
+                excess=self._space.excess,
                 reload=lambda: os.kill(os.getppid(), signal.SIGHUP),
                 executor=self._executor,
             )
