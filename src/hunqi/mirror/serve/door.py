@@ -97,6 +97,13 @@ class Door:
             raise self._refusal(request, caller, action, target, name)
         return asking
 
+    async def could_push(self, request: web.BaseRequest, name: str) -> bool:
+        """Whether the caller may push to ``name``, which would make it local."""
+        if request.query.get("ns") or not self.names.may_be_local(name):
+            return False
+        caller = await self._caller_for(request, Action.PUSH, Target(None, name), name)
+        return self.gate.check(caller, Action.PUSH, Target(None, name), public=None) is Decision.ALLOW
+
     async def _caller_for(self, request: web.BaseRequest, action: Action, target: Target, name: str) -> Caller:
         try:
             return await self.caller(request)

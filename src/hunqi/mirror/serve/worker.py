@@ -17,7 +17,7 @@ from hunqi.mirror.access.model import Action, Decision
 from hunqi.mirror.names import Target
 from hunqi.mirror.serve.accounts import AccessLog, Counters
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace
-from hunqi.mirror.serve.blobs import BlobEndpoints
+from hunqi.mirror.serve.blobs import BlobEndpoints, BlobUnknownError
 from hunqi.mirror.serve.bodies import SentResponse
 from hunqi.mirror.serve.door import Door
 from hunqi.mirror.serve.health import HealthEndpoints
@@ -155,10 +155,13 @@ class Worker:
                 trace.kind = "manifest"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=reference, from_peer=from_peer)
                 return await self.manifests.get(asking, reference, head=method == "HEAD")
-            case BlobPath(name=name, digest=digest), "GET" | "HEAD":
+            case BlobPath(name=name, digest=digest), "GET":
                 trace.kind = "blob"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
-                return await (self.blobs.get if method == "GET" else self.blobs.head)(asking, digest)
+                return await self.blobs.get(asking, digest)
+            case BlobPath(), "HEAD":
+                trace.kind = "blob"
+                return await self._head_blob(request, trace, path, from_peer=from_peer)
             case ((TagsPath(name=name) | ReferrersPath(name=name)), "GET"):
                 trace.kind = "list"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
@@ -174,6 +177,22 @@ class Worker:
                 return await self.push.delete_blob(request, asking.target.key, name, digest)
             case _:
                 raise _not_allowed(method)
+
+    async def _head_blob(
+        self, request: web.BaseRequest, trace: Trace, path: BlobPath, *, from_peer: bool
+    ) -> web.StreamResponse:
+        """Answer HEAD of a blob, with which clients begin a push too.
+
+        Until then the name means an upstream's repository. What that says, or that it cannot be asked, must not keep
+        anybody from a push that is allowed here.
+        """
+        try:
+            asking = await self.door.admit_pull(request, trace, name=path.name, reference=None, from_peer=from_peer)
+            return await self.blobs.head(asking, path.digest)
+        except HunqiError as error:
+            if from_peer or not await self.door.could_push(request, path.name):
+                raise
+            raise BlobUnknownError(f"{path.name} has no blob {path.digest}") from error
 
     async def _upload(
         self, request: web.BaseRequest, trace: Trace, path: UploadsPath | UploadPath, *, from_peer: bool
