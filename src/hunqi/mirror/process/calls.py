@@ -80,6 +80,13 @@ class WorkerCalls:
     _shown: dict[Digest, list[str]] = field(default_factory=dict[Digest, "list[str]"])
     """Through which repositories a running fetch may be read: the one that began it, then those that proved it."""
 
+    _reading: dict[Session, frozenset[Digest]] = field(default_factory=dict[Session, "frozenset[Digest]"])
+    """What the clients of each worker read."""
+
+    def being_read(self) -> frozenset[Digest]:
+        """Return what clients read now, about a second late; thread-safe."""
+        return frozenset[Digest]().union(*self._reading.copy().values())
+
     def ops(self) -> Mapping[str, Op]:
         """Return the ops by name."""
         return {
@@ -108,6 +115,7 @@ class WorkerCalls:
                 self.executor.submit(self.read_ahead.note_blob, _target(payload), Digest.parse(payload["digest"]))
             case "touched":
                 used = {Digest.parse(text): at for text, at in payload["used"]}
+                self._reading[session] = frozenset(map(Digest.parse, payload["reading"]))
                 self.executor.submit(self.usage.touch_many, used)
             case "report":
                 self.metrics.take(session, payload["report"])
@@ -117,6 +125,7 @@ class WorkerCalls:
     def close(self, session: Session) -> None:
         """A worker's connection has ended."""
         self.progress.forget(session)
+        self._reading.pop(session, None)
         self.metrics.forget(session)
 
     def start_fetch(self, target: Target, digest: Digest, *, size: int | None, background: bool) -> Fetch:

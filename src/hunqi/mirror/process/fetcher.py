@@ -87,7 +87,7 @@ class _Process:
             catalogue=self._catalogue,
             eviction=Eviction(self._catalogue, self._usage),
             part_bytes=self._fetches.part_bytes,
-            in_use=lambda: {fetch.digest for fetch in self._fetches.active()},
+            in_use=lambda: {fetch.digest for fetch in self._fetches.active()} | self._being_read(),
         )
         self._caching = Caching()
         self._resolver = Resolver(
@@ -105,12 +105,13 @@ class _Process:
         self._shelf = Shelf(self._catalogue, self._resolver)
         self._metrics = Metrics(self._world)
         self._has_proved: Callable[[str, Digest], bool] = lambda _repo, _digest: False
+        self._being_read: Callable[[], frozenset[Digest]] = frozenset
 
     async def run(self) -> None:
         stop = stop_event(self._context.parent)
         loop = asyncio.get_running_loop()
         calls = self._calls(Progress(loop, on_full=self._note_full))
-        self._has_proved = calls.has_proved
+        self._has_proved, self._being_read = calls.has_proved, calls.being_read
         relaying = Relaying(self._settings.data_dir / RELAY_SOCKET, ports=self._ports, note_way=self._note_way)
         relaying.start()
         server = RpcServer(

@@ -42,7 +42,7 @@ from hunqi.oci.reference import Reference, Tag
 
 FETCHER_SOCKET: Final = "fetcher.sock"
 _PUSH_THREADS: Final = 8
-_TOUCH_S: Final = 5.0
+_TOUCH_S: Final = 1.0
 _REPORT_S: Final = 1.0
 _KEEP_ALIVE_S: Final = 75.0
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -66,6 +66,7 @@ class _Process:
         self._followers = Followers(self._fetcher, open_file=partial(_open, settings.data_dir, self._files))
         self._counters = Counters()
         self._touches = Touches()
+        self._told_reading = False
         self._executor = ThreadPoolExecutor(_PUSH_THREADS, thread_name_prefix="push")
         self._lost_fetcher = asyncio.Event()
         self._log = _access_log(settings)
@@ -136,6 +137,7 @@ class _Process:
                 followers=self._followers,
                 relays=Relays(settings.data_dir / RELAY_SOCKET),
                 touch=self._touches.add,
+                reading=self._touches.reading,
             ),
             push=PushEndpoints(
                 catalogue=catalogue,
@@ -176,7 +178,10 @@ class _Process:
             await self._fetcher.withdraw(repo, reference, kind=kind.name)
 
     def _hand_over_touches(self) -> None:
-        self._fetcher.touched(self._touches.take())
+        used, being_read = self._touches.take(), self._touches.being_read()
+        if used or being_read or self._told_reading:
+            self._fetcher.touched(used, being_read=being_read)
+        self._told_reading = bool(being_read)
 
     def _hand_over_counts(self) -> None:
         self._fetcher.report(self._context.index, {"worker": self._context.index, "report": self._counters.report()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, Final
 
@@ -46,9 +46,15 @@ class BlobEndpoints:
     followers: Followers
     relays: Relays
     touch: Callable[[Digest], None]
+    reading: Callable[[Digest], AbstractContextManager[None]]
+    """Says so for as long as a client reads: eviction leaves that alone."""
 
     async def get(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         """Answer GET: 200, 206, 304 or 416, or raise what the error table knows."""
+        with self.reading(digest):
+            return await self._get(asking, digest)
+
+    async def _get(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         request, target = asking.request, asking.target
         stored = await self._open(asking, digest)
         if stored is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -172,11 +172,11 @@ class FetcherClient:
         """Tell that a client began to read a blob: the rest of its image may be read ahead."""
         self._rpc.notify("first_blob", f"{target.key}@{digest}", _where(target) | {"digest": str(digest)})
 
-    def touched(self, digests: Mapping[Digest, float]) -> None:
-        """Tell when contents were last used (seconds since the epoch)."""
-        if digests:
-            used = [[str(digest), used_at] for digest, used_at in digests.items()]
-            self._rpc.notify("touched", str(used[0][1]), {"used": used})
+    def touched(self, digests: Mapping[Digest, float], *, being_read: Collection[Digest]) -> None:
+        """Tell when contents were last used (seconds since the epoch), and which are being read now."""
+        used = [[str(digest), used_at] for digest, used_at in digests.items()]
+        topic = str(used[0][1]) if used else ""
+        self._rpc.notify("touched", topic, {"used": used, "reading": [str(digest) for digest in being_read]})
 
     def report(self, worker: int, report: Payload) -> None:
         """Hand over this worker's counters."""

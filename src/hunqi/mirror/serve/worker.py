@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final
@@ -275,10 +277,11 @@ def _not_allowed(method: str) -> MethodNotAllowedError:
 
 
 class Touches:
-    """Which contents were used since the last time they were handed over; bounded, the oldest use counts least."""
+    """Which contents are being read and were used since the last time they were handed over; bounded."""
 
     def __init__(self, *, limit: int = 4096) -> None:
         self._used: dict[Digest, float] = {}
+        self._reading: Counter[Digest] = Counter()
         self._limit = limit
 
     def add(self, digest: Digest) -> None:
@@ -286,8 +289,23 @@ class Touches:
         if len(self._used) < self._limit or digest in self._used:
             self._used[digest] = time.time()
 
+    @contextmanager
+    def reading(self, digest: Digest) -> Generator[None]:
+        """Note that a client reads ``digest`` for as long as the context lasts."""
+        self._reading[digest] += 1
+        try:
+            yield
+        finally:
+            self._reading[digest] -= 1
+            if not self._reading[digest]:
+                del self._reading[digest]
+
+    def being_read(self) -> list[Digest]:
+        """Return what clients read now."""
+        return list(self._reading)
+
     def take(self) -> dict[Digest, float]:
-        """Return and forget all of them."""
+        """Return and forget all uses."""
         used, self._used = self._used, {}
         return used
 
