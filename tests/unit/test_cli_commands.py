@@ -32,7 +32,7 @@ class Instance:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.calls: list[tuple[str, Payload]] = []
-        self.answers: dict[str, Payload] = {}
+        self.answers: dict[str, Any] = {}
         self.events: dict[str, list[Payload]] = {}
         self.errors: dict[str, RpcError] = {}
 
@@ -185,6 +185,21 @@ def test_gc_lists_what_went_and_sums_it(instance: Instance, mirror: Command) -> 
     assert instance.calls == [("operate.gc", {"dry_run": True})]
     assert "2 would be removed, 4.00 KiB would be freed" in out
     assert len(json.loads(mirror("gc", "--json")[1])["events"]) == 2
+
+
+def test_a_reload_waits_for_another_process_and_tells_a_refusal(instance: Instance, mirror: Command) -> None:
+    processes = iter([1, 1, 2])
+    instance.answers["operate.describe"] = lambda _: {"process": next(processes)}
+    assert mirror("reload")[:2] == (0, "reloaded\n")
+
+    def refuse(_: Payload) -> Payload:
+        (instance.directory / "reload.refused").write_text("mirror.workers is no number")
+        return {}
+
+    instance.answers |= {"operate.describe": {"process": 2}, "operate.reload": refuse}
+    code, _, err = mirror("reload")
+    assert code == 1
+    assert "mirror.workers is no number" in err
 
 
 BAD = {"digest": "sha256:a", "fault": "wrong bytes", "action": "dropped", "repositories": ["team/app"]}

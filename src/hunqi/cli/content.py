@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+import contextlib
+import time
+from typing import Annotated, ClassVar, Final, cast
 
 import typer
 
-from hunqi.cli.instance import Instance, find_instance
+from hunqi.cli.instance import Instance, NoInstanceError, find_instance
 from hunqi.cli.options import ConfigOption, DataOption, JsonOption
 from hunqi.cli.show import Bars, out, print_json, print_rows
+from hunqi.errors import UserError
 from hunqi.kit.rpc import Payload
 from hunqi.kit.units import show_size
+from hunqi.mirror.process.supervisor import RELOAD_REFUSED
+
+RELOAD_S: Final = 20.0
+"""Longest wait for a reload: the fetches in flight are put down first."""
+_CLOCK_TICK_NS: Final = 20_000_000
+"""A file's time may be older than the clock's by so much."""
+
+
+class ReloadError(UserError):
+    """The mirror did not take its new settings."""
+
+    code: ClassVar[str] = "cli.reload"
+
 
 ImagesArgument = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Such as docker.io/library/nginx:1.27 or team/app@sha256:...")
@@ -156,8 +172,27 @@ def reload(*, data: DataOption = None, config: ConfigOption = None, as_json: Jso
 
       [cyan]hunqi mirror reload[/cyan]
     """
-    answer = find_instance(data, config).ask("operate.reload")
+    instance = find_instance(data, config)
+    process = instance.ask("operate.describe").get("process")
+    asked_at_ns = time.time_ns()
+    answer = instance.ask("operate.reload")
+    _wait_for_another(instance, process, asked_at_ns)
     if as_json:
         print_json(answer)
     else:
         out().print("reloaded")
+
+
+def _wait_for_another(instance: Instance, process: object, asked_at_ns: int) -> None:
+    """Wait until another process answers: with settings that are wrong the old one stays."""
+    refused = instance.data_dir / RELOAD_REFUSED
+    deadline = time.monotonic() + RELOAD_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            if refused.stat().st_mtime_ns >= asked_at_ns - _CLOCK_TICK_NS:
+                raise ReloadError(f"the settings are unchanged: {refused.read_text()}")
+        with contextlib.suppress(NoInstanceError):  # between the old one and the new one
+            if instance.ask("operate.describe").get("process") != process:
+                return
+        time.sleep(0.1)
+    raise ReloadError(f"the mirror did not take its settings within {RELOAD_S:g} s: see its log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +54,7 @@ class OperateCommands:
             "tls": settings.tls is not None,
             "upstreams": [{"name": origin.name, "url": origin.url} for origin in settings.upstreams],
             "default_upstream": settings.default_upstream,
+            "process": os.getpid(),
         }
 
     async def _ls(self, _session: Session, _call: Call, payload: Payload) -> Payload:

@@ -6,9 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +23,8 @@ from hunqi.mirror.names import Names, Target
 from hunqi.mirror.operate.commands import OperateCommands
 from hunqi.mirror.operate.model import OperateWorld
 from hunqi.mirror.process.calls import Caching, WorkerCalls
-from hunqi.mirror.process.child import begin_logging, node_id, stop_event
+from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
+from hunqi.mirror.process.counting import Counting
 from hunqi.mirror.process.metrics import Metrics, World, as_payload
 from hunqi.mirror.process.progress import Progress, error_data
 from hunqi.mirror.process.relaying import RELAY_SOCKET, Relaying
@@ -58,6 +57,7 @@ _PART_AGE_S: Final = 7 * 86400.0
 def run_fetcher(context: ChildContext) -> None:
     """Fetch until told to stop; the main function of the fetcher process."""
     begin_logging()
+    allow_many_files()
     asyncio.run(_Process(context).run())
 
 
@@ -72,10 +72,9 @@ class _Process:
         self._uploads = Uploads(self._catalogue, self._files)
         self._usage = Usage.open(settings.data_dir)
         self._sourcing = Sourcing(settings, node=node_id(settings.data_dir))
-        self._fetched: Counter[str] = Counter()
-        self._fetched_lock = threading.Lock()
+        self._counting = Counting()
         self._ports = FetchPorts(
-            candidates=self._sourcing.of_blob,
+            candidates=self._counting.around(self._sourcing.of_blob),
             commit=self._commit,
             adopt=self._adopt,
             blame=lambda source, digest: _log.warning("%s sent wrong bytes for %s", source, digest),
@@ -235,10 +234,6 @@ class _Process:
             self._note_full()
             raise
         self._sourcing.forget_way(digest)
-        fetch = self._fetches.get(digest)
-        if fetch is not None:
-            with self._fetched_lock:
-                self._fetched.update(fetch.state().bytes_by_source)
 
     def _adopt(self, digest: Digest, repos: Sequence[str]) -> bool:
         """Spare a download of what came into the store meanwhile, for repositories that may show it."""
@@ -288,13 +283,9 @@ class _Process:
         totals, health = self._catalogue.totals(), self._sourcing.health
         sources = self._sourcing.all()
         states = {source.id: health.state(source.id) for source in sources}
-        with self._fetched_lock:
-            fetched = Counter(self._fetched)
-        for fetch in self._fetches.active():
-            fetched.update(fetch.state().bytes_by_source)
         remaining = {source.id: source.quota.rate for source in sources}
         return World(
-            bytes_by_source=dict(fetched),
+            bytes_by_source=self._counting.by_source(),
             fetches_in_flight=len(self._fetches.active()),
             source_up={name: state.down_until_s is None for name, state in states.items()},
             source_speed={name: state.speed for name, state in states.items() if state.speed is not None},

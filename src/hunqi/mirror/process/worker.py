@@ -17,7 +17,7 @@ from aiohttp import web
 from hunqi.kit.rpc import Payload, RpcClient
 from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.names import Names
-from hunqi.mirror.process.child import begin_logging, node_id, stop_event
+from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
 from hunqi.mirror.process.relaying import RELAY_SOCKET
 from hunqi.mirror.process.supervisor import ChildContext, shared_listener
 from hunqi.mirror.serve.accounts import AccessLog, Counters
@@ -51,6 +51,7 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 def run_worker(context: ChildContext) -> None:
     """Serve until told to stop; the main function of a worker process."""
     begin_logging()
+    allow_many_files()
     asyncio.run(_Process(context).run())
 
 
