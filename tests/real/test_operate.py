@@ -11,6 +11,7 @@ import pytest
 from testbed import images
 from testbed.client import fetch
 from testbed.mirror import RunningMirror
+from testbed.programs import ProcessFailedError
 from testbed.registry import RealRegistry, real_registry
 
 pytestmark = pytest.mark.real
@@ -21,7 +22,9 @@ NAME = "docker.io/library/app:1"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("world"), seed={"library/app:1": IMAGE}) as registry:
+    with real_registry(
+        tmp_path_factory.mktemp("world"), seed={"library/app:1": IMAGE, "library/app:same": IMAGE}
+    ) as registry:
         yield registry
 
 
@@ -59,26 +62,51 @@ def test_verify_finds_and_drops_a_damaged_blob(mirror: RunningMirror) -> None:
     hexadecimal = digest.partition(":")[2]
     path = mirror.data / "content" / "sha256" / hexadecimal[:2] / hexadecimal
     path.write_bytes(bytes(path.stat().st_size))
-    mirror.cli("verify", check=False)
+    with pytest.raises(ProcessFailedError, match="1 bad"):
+        mirror.cli("verify")
     answer = fetch(f"{mirror.base_url}/v2/docker.io/library/app/blobs/{digest}")
     assert answer.digest == digest
 
 
-def test_an_archive_carries_an_image_to_a_mirror_without_a_network(mirror: RunningMirror, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["pin", "unpin", "rm", "export"])
+def test_an_image_that_is_not_kept_is_named_with_the_next_step(mirror: RunningMirror, command: str) -> None:
+    more = ["-o", str(mirror.directory / "x.tar")] if command == "export" else []
+    with pytest.raises(ProcessFailedError, match=r"hunqi mirror warm docker\.io/library/none:1"):
+        mirror.cli(command, "docker.io/library/none:1", *more)
+
+
+def test_a_removed_mirrored_image_gives_its_space_back_and_is_fetched_again(
+    mirror: RunningMirror, world: RealRegistry
+) -> None:
     ask(mirror, "warm", NAME)
-    archive = tmp_path / "image.tar"
-    ask(mirror, "export", NAME, "-o", str(archive))
-    with RunningMirror(tmp_path / "island", upstreams={"docker.io": "http://127.0.0.1:9"}) as island:
-        ask(island, "import", str(archive))
-        for digest in IMAGE.layers:
-            ask(island, "ls")
-            stored = island.data / "content" / "sha256" / digest[7:9] / digest[7:]
-            assert stored.is_file()
+    (removed,) = ask(mirror, "rm", NAME)
+    assert removed["freed_bytes"] > IMAGE.size_bytes
+    assert ask(mirror, "stat")["cached_bytes"] == 0
+    assert ask(mirror, "ls")["repositories"] == []
+    world.wire.forget()
+    ask(mirror, "warm", NAME)
+    assert world.wire.sent_bytes(IMAGE.layers[0]) == len(IMAGE.blobs[IMAGE.layers[0]])
 
 
-def test_an_image_that_is_not_kept_is_named_with_the_next_step(mirror: RunningMirror) -> None:
-    text = mirror.cli("pin", "docker.io/library/none:1", check=False)
-    assert "hunqi mirror warm" in text or text == ""
+def test_of_two_tags_only_the_named_one_is_removed(mirror: RunningMirror) -> None:
+    ask(mirror, "warm", NAME, "docker.io/library/app:same")
+    (removed,) = ask(mirror, "rm", NAME)
+    assert removed["only_tag"]
+    assert [row["tag"] for row in ask(mirror, "ls", "docker.io/library/app")["tags"]] == ["same"]
+    text = mirror.cli("rm", "docker.io/library/app:same")
+    assert "freed" in text
+
+
+def test_what_is_pinned_is_not_removed_and_the_reason_is_shown(mirror: RunningMirror) -> None:
+    ask(mirror, "warm", NAME)
+    ask(mirror, "pin", NAME, "--reason", "production")
+    listed = mirror.cli("ls", "docker.io/library/app")
+    assert "production" in listed
+    assert IMAGE.digest in listed, "whole where it is piped"
+    with pytest.raises(ProcessFailedError, match="hunqi mirror unpin"):
+        mirror.cli("rm", NAME)
+    assert "unpinned" in mirror.cli("unpin", NAME)
+    assert "was not pinned" in mirror.cli("unpin", NAME)
 
 
 def test_reload_keeps_serving(mirror: RunningMirror) -> None:

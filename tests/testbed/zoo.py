@@ -134,6 +134,12 @@ def _wrong_bytes_once(visit: Visit) -> None:
     visit.body(data=visit.corrupted() if covers and visit.zoo.once(visit.digest) else None)
 
 
+def _wrong_bytes_at_the_start_once(visit: Visit) -> None:
+    visit.head()
+    wrong = bytes([visit.data[0] ^ 0xFF]) + visit.data[1:]
+    visit.body(data=wrong if visit.start == 0 and visit.zoo.once(visit.digest) else None)
+
+
 def _wrong_bytes_always(visit: Visit) -> None:
     visit.head()
     visit.body(data=visit.corrupted())
@@ -258,6 +264,7 @@ ANIMALS: Final[Mapping[str, Animal]] = {
         Animal(name="cuts-at-40-percent", blob=_cuts_at_40_percent, alone=Fate.FAILS),
         Animal(name="cuts-every-mib", blob=_cuts_every_mib, alone=Fate.RIGHT),
         Animal(name="wrong-bytes-once", blob=_wrong_bytes_once, alone=Fate.HEALS),
+        Animal(name="wrong-bytes-at-the-start-once", blob=_wrong_bytes_at_the_start_once, alone=Fate.HEALS),
         Animal(name="wrong-bytes-always", blob=_wrong_bytes_always, alone=Fate.FAILS),
         Animal(name="length-too-long", blob=_length_too_long, alone=Fate.EITHER),
         Animal(name="length-too-short", blob=_length_too_short, alone=Fate.EITHER),

@@ -348,7 +348,8 @@ def test_the_catalogue_needs_its_scope(company: Mirror) -> None:
     admin = Caller(name="admin")
     assert company.gate.check_catalogue(company.bearer(admin, "registry:catalog:*")) is Decision.ALLOW
     assert company.gate.check_catalogue(company.bearer(admin)) is Decision.UNAUTHENTICATED
-    assert not company.bearer(Caller(name="alice"), "registry:catalog:*").scopes
+    assert company.bearer(Caller(name="alice"), "registry:catalog:*").scopes
+    assert not company.bearer(NOBODY, "registry:catalog:*").scopes
 
 
 def test_challenges(company: Mirror) -> None:

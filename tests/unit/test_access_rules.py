@@ -165,13 +165,33 @@ def test_a_grant_of_anonymous_never_opens_a_private_upstream_repository() -> Non
         (NOBODY, NONE, ALLOW),
         (NOBODY, USERS, LOGIN),
         (FOREIGN, USERS, LOGIN),
-        (ALICE, USERS, DENIED),
+        (ALICE, USERS, ALLOW),
         (ADMIN, USERS, ALLOW),
         (bearer("admin"), USERS, LOGIN),
     ],
 )
-def test_the_catalogue_is_for_who_may_pull_everything(caller: Caller, users: Users, decision: Decision) -> None:
+def test_the_catalogue_is_for_users_where_there_are_any(caller: Caller, users: Users, decision: Decision) -> None:
     assert Rules(users, False).decide_catalogue(caller) is decision
+
+
+@pytest.mark.parametrize(
+    ("caller", "users", "target", "public", "seen"),
+    [
+        (NOBODY, NONE, PRIVATE, False, False),
+        (NOBODY, NONE, PRIVATE, True, True),
+        (NOBODY, NONE, TEAM, None, True),
+        (NOBODY, USERS, TEAM, None, False),
+        (ALICE, USERS, TEAM, None, True),
+        (ALICE, USERS, PRIVATE, False, True),
+        (bearer("bob"), USERS, PRIVATE, False, False),
+        (ADMIN, USERS, PRIVATE, False, True),
+        (bearer("alice"), USERS, TEAM, None, True),
+    ],
+)
+def test_the_catalogue_shows_what_may_be_pulled(
+    caller: Caller, users: Users, target: Target, public: bool | None, seen: bool
+) -> None:
+    assert Rules(users, False).may_see(caller, target, public=public) is seen
 
 
 def test_a_refusal_says_what_would_change_it() -> None:

@@ -32,7 +32,7 @@ class Instance:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.calls: list[tuple[str, Payload]] = []
-        self.answers: dict[str, Payload] = {}
+        self.answers: dict[str, Any] = {}
         self.events: dict[str, list[Payload]] = {}
         self.errors: dict[str, RpcError] = {}
 
@@ -187,11 +187,31 @@ def test_gc_lists_what_went_and_sums_it(instance: Instance, mirror: Command) -> 
     assert len(json.loads(mirror("gc", "--json")[1])["events"]) == 2
 
 
-@pytest.mark.parametrize(("bad", "code"), [([], 0), (["sha256:a"], 1), (0, 0), (2, 1)])
+def test_a_reload_waits_for_another_process_and_tells_a_refusal(instance: Instance, mirror: Command) -> None:
+    processes = iter([1, 1, 2])
+    instance.answers["operate.describe"] = lambda _: {"process": next(processes)}
+    assert mirror("reload")[:2] == (0, "reloaded\n")
+
+    def refuse(_: Payload) -> Payload:
+        (instance.directory / "reload.refused").write_text("mirror.workers is no number")
+        return {}
+
+    instance.answers |= {"operate.describe": {"process": 2}, "operate.reload": refuse}
+    code, _, err = mirror("reload")
+    assert code == 1
+    assert "mirror.workers is no number" in err
+
+
+BAD = {"digest": "sha256:a", "fault": "wrong bytes", "action": "dropped", "repositories": ["team/app"]}
+
+
+@pytest.mark.parametrize(("bad", "code"), [([], 0), ([BAD], 1), (0, 0), (2, 1)])
 def test_verify_fails_when_anything_was_bad(instance: Instance, mirror: Command, bad: object, code: int) -> None:
     instance.events["operate.verify"] = [{"done": 10, "total": 10, "bytes": 10, "bad": 0}]
     instance.answers["operate.verify"] = {"bad": bad}
-    assert mirror("verify")[0] == code
+    found, out, _ = mirror("verify")
+    assert found == code
+    assert ("wrong bytes" in out) == (bad == [BAD])
 
 
 def test_archives_are_named_by_absolute_paths(
@@ -200,13 +220,13 @@ def test_archives_are_named_by_absolute_paths(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.tar").write_bytes(b"x")
     instance.events["operate.export"] = [{"done": 1, "total": 2}]
-    instance.answers["operate.import"] = {"images": ["team/app:1"]}
+    instance.answers["operate.import"] = {"images": [{"image": "team/app:1", "visibility": "local"}]}
     assert mirror("export", "a/b:1", "-o", "out.tar")[0] == 0
     code, out, _ = mirror("import", "in.tar", "--as", "team/app")
     assert (code, out) == (0, "imported team/app:1\n")
     assert instance.calls == [
         ("operate.export", {"images": ["a/b:1"], "path": str(tmp_path / "out.tar")}),
-        ("operate.import", {"path": str(tmp_path / "in.tar"), "as": "team/app"}),
+        ("operate.import", {"path": str(tmp_path / "in.tar"), "private": False, "as": "team/app"}),
     ]
 
 

@@ -22,7 +22,8 @@ Fetch = Callable[[Session, int], Payload]
 def state(status: str, *, sequence: int, epoch: str = "a", end: int = 0) -> Payload:
     return {
         "digest": str(DIGEST),
-        "generation": f"{epoch}.0",
+        "epoch": epoch,
+        "generation": "a",
         "sequence": sequence,
         "status": status,
         "size": len(DATA),
@@ -85,9 +86,9 @@ async def test_a_new_fetcher_that_has_not_read_its_journal_takes_nothing_back(tm
 
     async with followers(tmp_path, fetch) as made, asyncio.timeout(10), made.follow(WANTED) as follower:
         await made.rejoin()
-        assert follower.holds(0, 500)
+        assert follower.has_kept(0, 500)
         made.on_progress(FetchState.from_payload(state("running", epoch="e2", sequence=2, end=700)))
-        assert follower.holds(0, 700)
+        assert follower.has_kept(0, 700)
 
 
 async def test_a_refusal_to_a_rejoin_ends_its_readers_and_nothing_else(tmp_path: Path) -> None:

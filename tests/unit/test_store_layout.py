@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -80,8 +81,8 @@ def exported(catalogue: Catalogue, digest: Digest, *, referrers: bool) -> bytes:
 
 
 def imported(catalogue: Catalogue, archive: bytes) -> list[Digest]:
-    def naming(root: Descriptor) -> ImportTarget:
-        return TARGET if root.annotations else ImportTarget(repo=TARGET.repo, tag=None, pushed=True)
+    def naming(roots: Sequence[Descriptor]) -> list[ImportTarget | None]:
+        return [TARGET if root.annotations else None for root in roots]
 
     found = import_layout(catalogue, io.BytesIO(archive), naming=naming, progress=lambda _: None)
     return [one.descriptor.digest for one in found]
@@ -192,7 +193,7 @@ def test_the_inventory_lists_tagged_images_with_all_their_bytes(here: Catalogue)
     usage = Usage.open(here.paths.root)
     usage.touch_many({index: 5.0})
     tagged, untagged = images(here, usage, "docker.io/a")
-    assert (tagged.tag, tagged.digest, tagged.last_used_at, tagged.pinned) == ("v1", index, 5.0, False)
+    assert (tagged.tag, tagged.digest, tagged.last_used_at, tagged.pinned) == ("v1", index, 5.0, None)
     assert tagged.total_bytes == tagged.stored_bytes + 7
     assert tagged.stored_bytes > 500_000
     assert (untagged.tag, untagged.digest) == (None, signature)

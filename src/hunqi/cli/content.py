@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+import contextlib
+import time
+from typing import Annotated, ClassVar, Final, cast
 
 import typer
 
-from hunqi.cli.instance import Instance, find_instance
+from hunqi.cli.instance import Instance, NoInstanceError, find_instance
 from hunqi.cli.options import ConfigOption, DataOption, JsonOption
 from hunqi.cli.show import Bars, out, print_json, print_rows
+from hunqi.errors import UserError
 from hunqi.kit.rpc import Payload
 from hunqi.kit.units import show_size
+from hunqi.mirror.process.supervisor import RELOAD_REFUSED
+
+RELOAD_S: Final = 20.0
+"""Longest wait for a reload: the fetches in flight are put down first."""
+_CLOCK_TICK_NS: Final = 20_000_000
+"""A file's time may be older than the clock's by so much."""
+
+
+class ReloadError(UserError):
+    """The mirror did not take its new settings."""
+
+    code: ClassVar[str] = "cli.reload"
+
 
 ImagesArgument = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Such as docker.io/library/nginx:1.27 or team/app@sha256:...")
@@ -52,11 +68,12 @@ def rm(
 ) -> None:
     """Forget images: mirrored ones are fetched again when asked for, pushed ones are gone.
 
-    Space is given back by the next gc.
+    A tag leaves alone while another tag or an index of its repository holds the same image.
 
     [bold]Examples[/bold]
 
-      [cyan]hunqi mirror rm ghcr.io/owner/app:nightly && hunqi mirror gc[/cyan]
+      [cyan]hunqi mirror rm ghcr.io/owner/app:nightly[/cyan]
+      [cyan]hunqi mirror rm team/app@sha256:...[/cyan]   (with all its tags)
     """
     _each(find_instance(data, config), "operate.rm", images, {}, verb="removed", as_json=as_json)
 
@@ -64,11 +81,22 @@ def rm(
 def _each(instance: Instance, op: str, images: list[str], options: Payload, *, verb: str, as_json: bool) -> None:
     answers: list[Payload] = []
     for image in images:
-        answers.append({"image": image, **instance.ask(op, image=image, **options)})
+        answer = instance.ask(op, image=image, **options)
+        answers.append({"image": image, **answer})
         if not as_json:
-            out().print(f"{verb} {image}")
+            out().print(_told(verb, image, answer))
     if as_json:
         print_json(answers)
+
+
+def _told(verb: str, image: str, answer: Payload) -> str:
+    if answer.get("was_pinned") is False:
+        return f"{image} was not pinned"
+    if answer.get("only_tag"):
+        return f"{verb} the tag {image}: other tags or indexes still hold the image"
+    if "freed_bytes" in answer:
+        return f"{verb} {image} ({show_size(answer['freed_bytes'])} freed)"
+    return f"{verb} {image}"
 
 
 def gc(
@@ -116,9 +144,21 @@ def verify(*, data: DataOption = None, config: ConfigOption = None, as_json: Jso
     if as_json:
         print_json(result)
     else:
+        _print_bad(result.get("bad"))
         out().print(f"{show_size(last.get('total', 0))} verified, {'nothing is bad' if not bad else f'{bad} bad'}")
     if bad:
         raise typer.Exit(1)
+
+
+def _print_bad(bad: object) -> None:
+    if not isinstance(bad, list) or not bad:
+        return
+    rows = cast("list[Payload]", bad)
+    print_rows(rows, columns=("digest", "fault", "action", "repositories"))
+    if any(row.get("action") == "dropped" for row in rows):
+        out().print("what was dropped is fetched again when it is asked for")
+    if any(row.get("action") == "reported" for row in rows):
+        out().print("what was pushed has no other source: push it again")
 
 
 def _count(value: object) -> int:
@@ -132,8 +172,27 @@ def reload(*, data: DataOption = None, config: ConfigOption = None, as_json: Jso
 
       [cyan]hunqi mirror reload[/cyan]
     """
-    answer = find_instance(data, config).ask("operate.reload")
+    instance = find_instance(data, config)
+    process = instance.ask("operate.describe").get("process")
+    asked_at_ns = time.time_ns()
+    answer = instance.ask("operate.reload")
+    _wait_for_another(instance, process, asked_at_ns)
     if as_json:
         print_json(answer)
     else:
         out().print("reloaded")
+
+
+def _wait_for_another(instance: Instance, process: object, asked_at_ns: int) -> None:
+    """Wait until another process answers: with settings that are wrong the old one stays."""
+    refused = instance.data_dir / RELOAD_REFUSED
+    deadline = time.monotonic() + RELOAD_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            if refused.stat().st_mtime_ns >= asked_at_ns - _CLOCK_TICK_NS:
+                raise ReloadError(f"the settings are unchanged: {refused.read_text()}")
+        with contextlib.suppress(NoInstanceError):  # between the old one and the new one
+            if instance.ask("operate.describe").get("process") != process:
+                return
+        time.sleep(0.1)
+    raise ReloadError(f"the mirror did not take its settings within {RELOAD_S:g} s: see its log")

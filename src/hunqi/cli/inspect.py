@@ -43,7 +43,8 @@ def ls(
         if as_json:
             print_json(tags)
         else:
-            print_rows(tags["tags"], columns=_TAG_COLUMNS, title=name, empty="no tags")
+            rows: list[Row] = [{**row, "pinned": row.get("pin_reason") or row.get("pinned")} for row in tags["tags"]]
+            print_rows(rows, columns=_TAG_COLUMNS, title=name, empty="no tags")
         return
     if as_json:
         print_json({"repositories": repositories})

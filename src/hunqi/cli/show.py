@@ -24,13 +24,18 @@ from rich.text import Text
 from hunqi.kit.units import show_duration, show_size
 
 Row = Mapping[str, Any]
+_PIPE_COLUMNS: Final = 1000
+_SHORT_DIGEST: Final = len("sha256:") + 12
+"""What a terminal shows of a digest, as Docker does; a pipe and --json get all of it."""
 _SIZES: Final = ("bytes", "size", "total", "done", "cached", "pushed_size", "cache_max")
 _TIMES: Final = ("last_used", "pushed", "created", "since", "started", "at")
 
 
 def out() -> Console:
-    """Return the console of results; plain where standard output is no terminal."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    """Return the console of results; plain, and as wide as it needs, where standard output is no terminal."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(soft_wrap=True, highlight=False, width=_PIPE_COLUMNS)
 
 
 def print_json(value: object) -> None:
@@ -51,7 +56,10 @@ def print_rows(rows: Sequence[Row], *, title: str = "", columns: Sequence[str] =
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     now = time.time()
     for row in rows:
-        table.add_row(*(show_cell(name, row.get(name), now=now) for name in names))
+        cells = {name: show_cell(name, row.get(name), now=now) for name in names}
+        if console.is_terminal and "digest" in cells:
+            cells["digest"] = cells["digest"][:_SHORT_DIGEST]
+        table.add_row(*cells.values())
     console.print(table)
 
 

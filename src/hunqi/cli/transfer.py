@@ -55,30 +55,36 @@ def import_images(
     *,
     name: Annotated[
         str | None,
-        typer.Option("--as", metavar="NAME", help="The repository to import into; default the archive's names."),
+        typer.Option("--as", metavar="NAME[:TAG]", help="Where the image goes; default where the archive says."),
     ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Show an upstream's image to users with a grant only.")
+    ] = False,
     data: DataOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read the images of an OCI layout archive; every digest is checked.
 
+    An image with an upstream's name is then served as if it had been fetched; any other as if it had been pushed.
+
     [bold]Examples[/bold]
 
       [cyan]hunqi mirror import images.tar[/cyan]
-      [cyan]hunqi mirror import app.tar --as team/app[/cyan]
+      [cyan]hunqi mirror import app.tar --as team/app:1.4[/cyan]
     """
     path = path.absolute()
     if not path.exists():
         raise ArchiveError(f"{path} does not exist: name an archive that `hunqi mirror export` wrote")
-    payload = {"path": str(path), **({"as": name} if name else {})}
+    payload: Payload = {"path": str(path), "private": private, **({"as": name} if name else {})}
     with Bars(quiet=as_json) as bars:
         result = find_instance(data, config).work("operate.import", payload, on_event=_follow(bars, "importing"))
     if as_json:
         print_json(result)
         return
     for image in result.get("images", []):
-        out().print(f"imported {image['image'] if isinstance(image, dict) else image}")
+        note = "   (private: users need a grant)" if image.get("visibility") == "private" else ""
+        out().print(f"imported {image['image']}{note}")
 
 
 def _follow(bars: Bars, name: str) -> Progress:

@@ -134,8 +134,12 @@ class Gate:
         return Decision.UNAUTHENTICATED
 
     def check_catalogue(self, caller: Caller) -> Decision:
-        """Return whether ``caller`` may list all repositories (``/v2/_catalog``)."""
+        """Return whether ``caller`` may list repositories (``/v2/_catalog``): those that it :meth:`may_see`."""
         return self._rules().decide_catalogue(caller)
+
+    def may_see(self, caller: Caller, target: Target, *, public: bool | None) -> bool:
+        """Return whether a list may show ``target`` to ``caller``."""
+        return self._rules().may_see(caller, target, public=public)
 
     def explain(self, caller: Caller, action: Action, target: Target) -> str:
         """Return in a sentence why ``action`` was refused and what would change it."""

@@ -34,6 +34,7 @@ class PasswordCheckError(DependencyError):
     """The password could not be checked: too many checks at once, or no memory for one."""
 
     code: ClassVar[str] = "access.password_check"
+    retry_after_s: ClassVar[float] = 2.0
 
 
 def new_hasher() -> PasswordHasher:

@@ -47,14 +47,20 @@ class Rules:
         return target.upstream is None and self._anybody_may(action, target.repository)
 
     def decide_catalogue(self, caller: Caller) -> Decision:
-        """Return whether ``caller`` may list all repositories: anybody without users, else users who may pull ``*``."""
+        """Return whether ``caller`` may ask which repositories there are: anybody without users, else users.
+
+        Each is shown those that it :meth:`may_see`.
+        """
         if not self.users.exist:
             return Decision.ALLOW
-        user = self.users.by_name.get(caller.name) if caller.name is not None else None
-        if user is None or not user.may(Action.PULL, "*"):
-            return self._refusal(caller)
+        if caller.name not in self.users.by_name:
+            return Decision.UNAUTHENTICATED
         carried = caller.scopes is None or any(_is_catalogue(scope) for scope in caller.scopes)
         return Decision.ALLOW if carried else Decision.UNAUTHENTICATED
+
+    def may_see(self, caller: Caller, target: Target, *, public: bool | None) -> bool:
+        """Whether a list may show ``target``: the caller could pull from it, with another token if need be."""
+        return (target.upstream is not None and bool(public)) or self.may(caller, Action.PULL, target)
 
     def explain(self, caller: Caller, action: Action, target: Target) -> str:
         """Return in a sentence why ``action`` was refused and what would change it."""

@@ -43,6 +43,7 @@ class RelayStream:
     """``open``, then ``send_to``, then ``close``: by one thread. ``abort`` may be called by any.
 
     ``size`` is the manifest's, in bytes, if known; ``[start, end)`` is what the client asked for (``end=None``: all).
+    ``on_prefix_read`` is called when ``prefix`` is not needed any more.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RelayStream:
         start: int = 0,
         end: int | None = None,
         prefix: Prefix | None = None,
+        on_prefix_read: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -63,6 +65,7 @@ class RelayStream:
         self._start = start
         self._end = end
         self._prefix = prefix
+        self._on_prefix_read = on_prefix_read
         self._clock = clock
         self._standings = Standings(rng or random.Random())  # noqa: S311 - jitter, not secrets
         self._stream: BlobStreamPort | None = None
@@ -139,9 +142,10 @@ class RelayStream:
             room = min(_PIECE, self._prefix.length - position, stop - position)
             count = os.preadv(self._prefix.fd, [self._buffer[:room]], position)
             if count == 0:
-                break
+                raise OSError("the part file is shorter than what was read from it")
             yield position, self._buffer[:count]
             position += count
+        self._on_prefix_read()
         moved_at = self._clock()
         while position < stop:
             count = self._read(position, stop, moved_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,9 @@ from hunqi.kit.rpc import Call, Op, Payload, Session
 from hunqi.mirror.operate.archives import export_archive, import_archive
 from hunqi.mirror.operate.model import OperateWorld, find_digest
 from hunqi.mirror.operate.upkeep import Emit, StoppedByCallerError, collect, verify_all, warm_images
+from hunqi.mirror.store.gc import remove_unlinked
 from hunqi.mirror.store.inventory import images, stat
+from hunqi.mirror.store.removal import remove_image
 from hunqi.oci.reference import Tag
 
 P = ParamSpec("P")
@@ -51,6 +54,7 @@ class OperateCommands:
             "tls": settings.tls is not None,
             "upstreams": [{"name": origin.name, "url": origin.url} for origin in settings.upstreams],
             "default_upstream": settings.default_upstream,
+            "process": os.getpid(),
         }
 
     async def _ls(self, _session: Session, _call: Call, payload: Payload) -> Payload:
@@ -73,7 +77,8 @@ class OperateCommands:
                     "size": row.total_bytes,
                     "pushed": row.pushed,
                     "last_used": row.last_used_at,
-                    "pinned": row.pinned,
+                    "pinned": row.pinned is not None,
+                    "pin_reason": row.pinned,
                 }
                 for row in rows
             ]
@@ -133,14 +138,14 @@ class OperateCommands:
         return {"digest": str(digest), "was_pinned": was_pinned}
 
     async def _rm(self, _session: Session, _call: Call, payload: Payload) -> Payload:
-        target, reference, digest = find_digest(self.world, payload["image"])
-        if isinstance(reference, Tag):
-            await self._in_thread(self.world.catalogue.delete_tag, target.key, reference)
-            if not target.is_local:
-                await self._in_thread(self.world.catalogue.delete_manifest, target.key, digest)
-        else:
-            await self._in_thread(self.world.catalogue.delete_manifest, target.key, digest)
-        return {"digest": str(digest)}
+        return await self._in_thread(self._remove, str(payload["image"]))
+
+    def _remove(self, image: str) -> Payload:
+        target, reference, digest = find_digest(self.world, image)
+        tag = reference if isinstance(reference, Tag) else None
+        removed = remove_image(self.world.catalogue, target.key, digest, tag)
+        freed = remove_unlinked(self.world.catalogue) if removed.links else 0
+        return {"digest": str(digest), "only_tag": removed.links == 0, "freed_bytes": freed}
 
     async def _reload(self, _session: Session, _call: Call, _payload: Payload) -> Payload:
         self.world.reload()

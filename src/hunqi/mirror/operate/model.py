@@ -56,8 +56,18 @@ class OperateWorld:
     """Counters, sources and fetches."""
     evict: Callable[[], int]
     """Brings the cache under its marks; returns the bytes freed."""
+    excess: Callable[[], int]
+    """Bytes that ``evict`` would free."""
     reload: Callable[[], None]
     executor: Executor
+
+
+def split_image(address: Address, text: str) -> tuple[str, Tag | None, Digest | None]:
+    """Return the name, the tag and the digest of an image as they are written; raise what references raise."""
+    rest, _, digest_text = text.removeprefix(f"{address}/").partition("@")
+    head, colon, tail = rest.rpartition(":")
+    name, tag = (head, Tag.parse(tail)) if colon and "/" not in tail else (rest, None)
+    return name, tag, Digest.parse(digest_text) if digest_text else None
 
 
 def parse_image(names: Names, address: Address, text: str) -> tuple[Target, Reference]:
@@ -65,12 +75,8 @@ def parse_image(names: Names, address: Address, text: str) -> tuple[Target, Refe
 
     Raises what names and references raise.
     """
-    rest = text.removeprefix(f"{address}/")
-    rest, _, digest_text = rest.partition("@")
-    head, colon, tail = rest.rpartition(":")
-    name, tag = (head, tail) if colon and "/" not in tail else (rest, "latest")
-    reference: Reference = Digest.parse(digest_text) if digest_text else Tag.parse(tag)
-    return names.resolve(name), reference
+    name, tag, digest = split_image(address, text)
+    return names.resolve(name), digest or tag or Tag("latest")
 
 
 def find_digest(world: OperateWorld, image: str) -> tuple[Target, Reference, Digest]:

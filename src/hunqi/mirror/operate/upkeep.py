@@ -13,9 +13,9 @@ from hunqi.mirror.fetch.state import FetchStatus
 from hunqi.mirror.names import Target, require_mirrored
 from hunqi.mirror.operate.model import OperateWorld, parse_image
 from hunqi.mirror.resolve.warm import WarmBlob, warm
-from hunqi.mirror.store.gc import apply_gc, plan_gc, remove_unlinked
+from hunqi.mirror.store.gc import apply_gc, freed_by, plan_gc, remove_unlinked, unlinked_bytes
 from hunqi.mirror.store.leftovers import LeftoverAges, collect_leftovers
-from hunqi.mirror.store.retention_plan import RetentionPolicy, RetentionRule
+from hunqi.mirror.store.retention_plan import Removal, RetentionPolicy, RetentionRule
 from hunqi.mirror.store.verify import VerifyProgress, verify
 from hunqi.oci.manifest import Descriptor
 
@@ -40,22 +40,45 @@ def collect(world: OperateWorld, payload: Payload, emit: Emit) -> Payload:
     """Apply retention, remove what nobody links and what crashes left; with ``dry_run`` only say so."""
     planned_at = time.time()
     plan = plan_gc(world.catalogue, policy_of(world.settings.space.retention))
-    dry_run = bool(payload.get("dry_run"))
-    removals = plan if dry_run else apply_gc(world.catalogue, plan, planned_at=planned_at)
-    for removal in removals:
-        name = f"{removal.repo}:{removal.tag}" if removal.tag else f"{removal.repo}@{removal.digest}"
-        emit({"removed": name, "reason": removal.reason, "bytes": 0})
-    if dry_run:
-        return {"removed": len(removals)}
+    if payload.get("dry_run"):
+        return _foretell(world, plan, emit)
+    bytes_of = dict(zip(plan, freed_by(world.catalogue, plan), strict=True))
+    removals = apply_gc(world.catalogue, plan, planned_at=planned_at)
+    _emit_removals(removals, [bytes_of[removal] for removal in removals], emit)
     freed = remove_unlinked(world.catalogue)
-    if freed:
-        emit({"removed": "content", "reason": "nothing names it", "bytes": freed})
+    _emit_rest(freed - sum(bytes_of[removal] for removal in removals), emit)
     evicted = world.evict()
-    if evicted:
-        emit({"removed": "cached content", "reason": "over the size limit, least recently used", "bytes": evicted})
+    _emit_evicted(evicted, emit)
     ages = LeftoverAges(upload_s=world.settings.space.upload_max_age_s)
-    collect_leftovers(world.catalogue, world.uploads, ages)
-    return {"removed": len(removals), "freed_bytes": freed + evicted}
+    found = collect_leftovers(world.catalogue, world.uploads, ages)
+    if found.uploads:
+        emit({"removed": f"{found.uploads} uploads", "reason": "nobody went on with them", "bytes": 0})
+    return {"removed": len(removals), "freed_bytes": freed + evicted, "dry_run": False}
+
+
+def _foretell(world: OperateWorld, plan: Sequence[Removal], emit: Emit) -> Payload:
+    freed = freed_by(world.catalogue, plan)
+    _emit_removals(plan, freed, emit)
+    unlinked, excess = unlinked_bytes(world.catalogue), world.excess()
+    _emit_rest(unlinked, emit)
+    _emit_evicted(excess, emit)
+    return {"removed": len(plan), "freed_bytes": sum(freed) + unlinked + excess, "dry_run": True}
+
+
+def _emit_removals(removals: Sequence[Removal], sizes: Sequence[int], emit: Emit) -> None:
+    for removal, size in zip(removals, sizes, strict=True):
+        name = f"{removal.repo}:{removal.tag}" if removal.tag else f"{removal.repo}@{removal.digest}"
+        emit({"removed": name, "reason": removal.reason, "bytes": size})
+
+
+def _emit_rest(size: int, emit: Emit) -> None:
+    if size > 0:
+        emit({"removed": "content", "reason": "nothing names it", "bytes": size})
+
+
+def _emit_evicted(size: int, emit: Emit) -> None:
+    if size > 0:
+        emit({"removed": "cached content", "reason": "over the size limit, least recently used", "bytes": size})
 
 
 def policy_of(rules: Sequence[settings.RetentionRule]) -> RetentionPolicy:

@@ -76,6 +76,13 @@ class WorkerCalls:
     _shown: dict[Digest, list[str]] = field(default_factory=dict[Digest, "list[str]"])
     """Through which repositories a running fetch may be read: the one that began it, then those that proved it."""
 
+    _reading: dict[Session, frozenset[Digest]] = field(default_factory=dict[Session, "frozenset[Digest]"])
+    """What the clients of each worker read."""
+
+    def being_read(self) -> frozenset[Digest]:
+        """Return what clients read now, about a second late; thread-safe."""
+        return frozenset[Digest]().union(*self._reading.copy().values())
+
     def ops(self) -> Mapping[str, Op]:
         """Return the ops by name."""
         return {
@@ -104,6 +111,7 @@ class WorkerCalls:
                 self.executor.submit(self.read_ahead.note_blob, _target(payload), Digest.parse(payload["digest"]))
             case "touched":
                 used = {Digest.parse(text): at for text, at in payload["used"]}
+                self._reading[session] = frozenset(map(Digest.parse, payload["reading"]))
                 self.executor.submit(self.usage.touch_many, used)
             case "report":
                 self.metrics.take(session, payload["report"])
@@ -113,6 +121,7 @@ class WorkerCalls:
     def close(self, session: Session) -> None:
         """A worker's connection has ended."""
         self.progress.forget(session)
+        self._reading.pop(session, None)
         self.metrics.forget(session)
 
     def start_fetch(self, target: Target, digest: Digest, *, size: int | None, background: bool) -> Fetch:
@@ -203,7 +212,7 @@ class WorkerCalls:
             self.sourcing.set_way(digest, way)
             self._shown[digest] = [target.key]
         elif target.key not in self._shown.setdefault(digest, []):
-            await self._in_thread(self._size, target, digest, way)
+            await self._in_thread(self._prove, target, digest, way)
             self._shown[digest].append(target.key)
         if not self.caching.is_on():
             return self._full(digest)
@@ -245,12 +254,26 @@ class WorkerCalls:
         self.metrics.take(session, payload["report"])
         return {"text": await self._in_thread(self.metrics.text)}
 
+    def _prove(self, target: Target, digest: Digest, way: Way) -> None:
+        """Make sure that a repository may show a blob which is being fetched through others; raises what asking raises.
+
+        A manifest can name any digest, so it is believed only where everybody may see what is being fetched.
+        """
+        rows = (self.catalogue.visibility(repo) for repo in self._shown.get(digest, ()))
+        if any(row is not None and row.public for row in rows):
+            self._size(target, digest, way)
+        else:
+            self._ask_size(target, digest, way)
+
     def _size(self, target: Target, digest: Digest, way: Way) -> int:
         """Return a blob's size as the repository's own source tells, or its manifest; raises what asking raises."""
         if target.upstream is not None and self.catalogue.manifests_containing(digest, repo=target.key):
             known = self.catalogue.expected_size(digest)
             if known is not None:
                 return known
+        return self._ask_size(target, digest, way)
+
+    def _ask_size(self, target: Target, digest: Digest, way: Way) -> int:
         blob = RemoteBlob(upstream=target.upstream, repository=target.repository, digest=digest)
         failures: list[SourceError] = []
         for source in self.sourcing.of_head(blob, way):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import uuid
 from pathlib import Path
@@ -16,6 +17,13 @@ def begin_logging() -> None:
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a malformed request is its sender's business
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files as far as this user may: each client takes one or two, and 1024 is customary."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def stop_event(parent: int) -> asyncio.Event:

@@ -6,9 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +27,8 @@ from hunqi.mirror.peers.plan import rank
 from hunqi.mirror.peers.replication import Replicator
 from hunqi.mirror.peers.roster import LivePeer, Roster
 from hunqi.mirror.process.calls import Caching, WorkerCalls
-from hunqi.mirror.process.child import begin_logging, node_id, stop_event
+from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
+from hunqi.mirror.process.counting import Counting
 from hunqi.mirror.process.metrics import Metrics, World, as_payload
 from hunqi.mirror.process.peer_calls import PeerCalls
 from hunqi.mirror.process.progress import Progress, error_data
@@ -65,6 +64,7 @@ _PART_AGE_S: Final = 7 * 86400.0
 def run_fetcher(context: ChildContext) -> None:
     """Fetch until told to stop; the main function of the fetcher process."""
     begin_logging()
+    allow_many_files()
     asyncio.run(_Process(context).run())
 
 
@@ -79,10 +79,9 @@ class _Process:
         self._uploads = Uploads(self._catalogue, self._files)
         self._usage = Usage.open(settings.data_dir)
         self._sourcing = Sourcing(settings, node=node_id(settings.data_dir))
-        self._fetched: Counter[str] = Counter()
-        self._fetched_lock = threading.Lock()
+        self._counting = Counting()
         self._ports = FetchPorts(
-            candidates=self._sourcing.of_blob,
+            candidates=self._counting.around(self._sourcing.of_blob),
             commit=self._commit,
             adopt=self._adopt,
             blame=lambda source, digest: _log.warning("%s sent wrong bytes for %s", source, digest),
@@ -94,7 +93,7 @@ class _Process:
             catalogue=self._catalogue,
             eviction=Eviction(self._catalogue, self._usage),
             part_bytes=self._fetches.part_bytes,
-            in_use=lambda: {fetch.digest for fetch in self._fetches.active()},
+            in_use=lambda: {fetch.digest for fetch in self._fetches.active()} | self._being_read(),
         )
         self._caching = Caching()
         self._resolver = Resolver(
@@ -119,12 +118,13 @@ class _Process:
         self._peer_calls = self._cluster()
         self._metrics = Metrics(self._world)
         self._has_proved: Callable[[str, Digest], bool] = lambda _repo, _digest: False
+        self._being_read: Callable[[], frozenset[Digest]] = frozenset
 
     async def run(self) -> None:
         stop = stop_event(self._context.parent)
         loop = asyncio.get_running_loop()
         calls = self._calls(Progress(loop, on_full=self._note_full))
-        self._has_proved = calls.has_proved
+        self._has_proved, self._being_read = calls.has_proved, calls.being_read
         relaying = Relaying(self._settings.data_dir / RELAY_SOCKET, ports=self._ports, note_way=self._note_way)
         relaying.start()
         self._roster.start()
@@ -241,6 +241,7 @@ class _Process:
                 fetch=lambda target, blob: calls.start_fetch(target, blob.digest, size=blob.size, background=False),
                 live=self._live,
                 evict=self._space.keep_marks,
+                excess=self._space.excess,
                 reload=lambda: os.kill(os.getppid(), signal.SIGHUP),
                 executor=self._executor,
             )
@@ -290,10 +291,6 @@ class _Process:
             self._note_full()
             raise
         self._sourcing.forget_way(digest)
-        fetch = self._fetches.get(digest)
-        if fetch is not None:
-            with self._fetched_lock:
-                self._fetched.update(fetch.state().bytes_by_source)
 
     def _adopt(self, digest: Digest, repos: Sequence[str]) -> bool:
         """Spare a download of what came into the store meanwhile, for repositories that may show it."""
@@ -342,13 +339,9 @@ class _Process:
         totals, health = self._catalogue.totals(), self._sourcing.health
         sources = self._sources()
         states = {source.id: health.state(source.id) for source in sources}
-        with self._fetched_lock:
-            fetched = Counter(self._fetched)
-        for fetch in self._fetches.active():
-            fetched.update(fetch.state().bytes_by_source)
         quotas = {source.id: rate for source in sources if (rate := source.quota.rate) is not None}
         return World(
-            bytes_by_source=dict(fetched),
+            bytes_by_source=self._counting.by_source(),
             fetches_in_flight=len(self._fetches.active()),
             source_up={name: state.down_until_s is None for name, state in states.items()},
             source_speed={name: state.speed for name, state in states.items() if state.speed is not None},

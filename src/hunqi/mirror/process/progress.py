@@ -9,14 +9,18 @@ import asyncio
 import itertools
 import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from hunqi.errors import HunqiError
 from hunqi.kit.rpc import Payload, Session
 from hunqi.mirror.fetch.fetch import Fetch
 from hunqi.mirror.fetch.state import FetchStatus
 from hunqi.oci.digest import Digest
+
+_ENDED_LIMIT: Final = 1024
 
 
 @dataclass(slots=True)
@@ -35,6 +39,7 @@ class Progress:
         self._epoch = uuid.uuid4().hex[:8]
         self._sequence = itertools.count(1)
         self._watches: dict[Digest, _Watch] = {}
+        self._ended: OrderedDict[Digest, str] = OrderedDict()
         self._lock = threading.Lock()
         self._marked: set[Fetch] = set()
 
@@ -67,7 +72,8 @@ class Progress:
         state = fetch.state()
         return {
             "digest": str(fetch.digest),
-            "generation": f"{self._epoch}.{state.generation}",
+            "epoch": self._epoch,
+            "generation": state.generation,
             "sequence": next(self._sequence),
             "status": state.status.value,
             "size": state.size,
@@ -77,10 +83,18 @@ class Progress:
         }
 
     def stored(self, digest: Digest, size: int) -> Payload:
-        """Return the state of a blob that is in the store already."""
+        """Return the state of a blob that is in the store already.
+
+        To those who follow the fetch that brought it, it is of that fetch: their bytes are not taken back.
+        """
+        watch = self._watches.get(digest)
+        generation = self._ended.get(digest, "stored")
+        if watch is not None:
+            generation = watch.fetch.state().generation
         return {
             "digest": str(digest),
-            "generation": f"{self._epoch}.stored",
+            "epoch": self._epoch,
+            "generation": generation,
             "sequence": next(self._sequence),
             "status": FetchStatus.DONE.value,
             "size": size,
@@ -107,6 +121,10 @@ class Progress:
             session.notify("progress", str(fetch.digest), state)
         if state["status"] != FetchStatus.RUNNING.value:
             del self._watches[fetch.digest]
+        if state["status"] == FetchStatus.DONE.value:
+            self._ended[fetch.digest] = state["generation"]
+            if len(self._ended) > _ENDED_LIMIT:
+                self._ended.popitem(last=False)
         if state["status"] == FetchStatus.NO_SPACE.value:
             self._on_full()
 

@@ -1,7 +1,8 @@
 """Serving while the disk is full: blobs pass through the fetcher to a worker without being stored.
 
 A worker connects to ``DIR/relay.sock``, sends one line of JSON (what it wants) and reads one (``{"size"}`` or
-``{"error"}``), then the bytes. A connection that ends early means that the rest cannot be had.
+``{"error"}``), then the bytes. A connection that ends early means that the rest cannot be had. Where the client has got
+the blob's beginning from a file already, that file's descriptor comes with the line (``SCM_RIGHTS``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 from hunqi.errors import HunqiError
 from hunqi.kit.rpc import Payload
 from hunqi.mirror.fetch.ports import FetchPorts
-from hunqi.mirror.fetch.relay import RelayStream
+from hunqi.mirror.fetch.relay import Prefix, RelayStream
 from hunqi.mirror.process.progress import describe_error
 from hunqi.mirror.sources.model import RemoteBlob
 from hunqi.oci.digest import Digest
@@ -79,12 +80,27 @@ class Relaying:
             self._slots.release()
 
     def _relay(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as lines:
-            wanted: Payload = json.loads(lines.readline(_MAX_LINE))
-        digest = Digest.parse(wanted["digest"])
-        self._note_way(digest, wanted)
-        blob = RemoteBlob(upstream=wanted["upstream"], repository=wanted["repository"], digest=digest)
-        stream = RelayStream(blob, ports=self._ports, size=None, start=wanted["start"], end=wanted["end"])
+        line, descriptors = _receive(connection)
+        try:
+            wanted: Payload = json.loads(line)
+            prefix = Prefix(fd=descriptors[0], length=wanted["beginning"]) if descriptors else None
+            digest = Digest.parse(wanted["digest"])
+            self._note_way(digest, wanted)
+            blob = RemoteBlob(upstream=wanted["upstream"], repository=wanted["repository"], digest=digest)
+            stream = RelayStream(
+                blob,
+                ports=self._ports,
+                size=wanted["size"],
+                start=wanted["start"],
+                end=wanted["end"],
+                prefix=prefix,
+                on_prefix_read=lambda: _close(descriptors),
+            )
+            self._stream_to(connection, stream)
+        finally:
+            _close(descriptors)
+
+    def _stream_to(self, connection: socket.socket, stream: RelayStream) -> None:
         self._running.add(stream)
         try:
             try:
@@ -97,6 +113,25 @@ class Relaying:
         finally:
             self._running.discard(stream)
             stream.close()
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    line, descriptors, _, _ = socket.recv_fds(connection, _MAX_LINE, 1, socket.MSG_CMSG_CLOEXEC)
+    try:
+        while not line.endswith(b"\n") and len(line) < _MAX_LINE:
+            more = connection.recv(_MAX_LINE)
+            if not more:
+                break
+            line += more
+    except BaseException:
+        _close(descriptors)
+        raise
+    return line, descriptors
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def _listen(path: Path) -> socket.socket:

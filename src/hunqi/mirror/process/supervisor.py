@@ -41,6 +41,8 @@ _STEADY_S: Final = 30.0
 _FETCHER_STOP_S: Final = 15.0
 _LISTEN_S: Final = 15.0
 _LOOK_S: Final = 0.1
+RELOAD_REFUSED: Final = "reload.refused"
+"""In the data directory: why the last reload was not done, if it was not."""
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -213,11 +215,11 @@ class Supervisor:
         try:
             fresh = self.reload()
         except UserError as error:
-            _log.error("the settings are unchanged: %s", error)
+            self._refuse_reload(str(error))
             return
         fixed = (self.settings.data_dir, self.settings.listen, self.settings.peers.listen)
         if (fresh.data_dir, fresh.listen, fresh.peers.listen) != fixed:
-            _log.error("the settings are unchanged: the data directory and addresses need a restart")
+            self._refuse_reload("the data directory and addresses need a restart")
             return
         self.settings = fresh
         old = list(self._children.values())
@@ -234,6 +236,12 @@ class Supervisor:
             if child.index >= 0:
                 self._retire(child)
         _log.info("reloaded the settings")
+
+    def _refuse_reload(self, why: str) -> None:
+        """Tell the log, and whoever asked for the reload."""
+        _log.error("the settings are unchanged: %s", why)
+        with contextlib.suppress(OSError):
+            (self.settings.data_dir / RELOAD_REFUSED).write_text(why)
 
     def _retire(self, child: _Child) -> None:
         self._retired.add(child.pid)

@@ -19,7 +19,7 @@ from hunqi.kit.rpc import Payload, RpcClient
 from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.names import Names
 from hunqi.mirror.peers.model import NodeIdentity
-from hunqi.mirror.process.child import begin_logging, node_id, stop_event
+from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
 from hunqi.mirror.process.relaying import RELAY_SOCKET
 from hunqi.mirror.process.supervisor import ChildContext, shared_listener
 from hunqi.mirror.serve.accounts import AccessLog, Counters
@@ -29,6 +29,7 @@ from hunqi.mirror.serve.door import Door
 from hunqi.mirror.serve.fetcher import FetcherClient, FetchState
 from hunqi.mirror.serve.follow import Followers, open_part_or_content
 from hunqi.mirror.serve.health import HealthEndpoints
+from hunqi.mirror.serve.logins import Logins
 from hunqi.mirror.serve.manifests import HotAnswers, ManifestEndpoints
 from hunqi.mirror.serve.push import PushEndpoints
 from hunqi.mirror.serve.relayed import Relays
@@ -45,7 +46,7 @@ from hunqi.oci.reference import Reference, Tag
 
 FETCHER_SOCKET: Final = "fetcher.sock"
 _PUSH_THREADS: Final = 8
-_TOUCH_S: Final = 5.0
+_TOUCH_S: Final = 1.0
 _REPORT_S: Final = 1.0
 _KEEP_ALIVE_S: Final = 75.0
 _LEAVE_S: Final = 1.0
@@ -57,6 +58,7 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 def run_worker(context: ChildContext) -> None:
     """Serve until told to stop; the main function of a worker process."""
     begin_logging()
+    allow_many_files()
     asyncio.run(_Process(context).run())
 
 
@@ -72,6 +74,7 @@ class _Process:
         self._followers = Followers(self._fetcher, open_file=partial(_open, settings.data_dir, self._files))
         self._counters = Counters()
         self._touches = Touches()
+        self._told_reading = False
         self._executor = ThreadPoolExecutor(_PUSH_THREADS, thread_name_prefix="push")
         self._lost_fetcher = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -114,6 +117,7 @@ class _Process:
         )
         door = Door(
             gate=gate,
+            logins=Logins(gate),
             names=names,
             catalogue=catalogue,
             fetcher=self._fetcher,
@@ -143,6 +147,7 @@ class _Process:
                 followers=self._followers,
                 relays=Relays(settings.data_dir / RELAY_SOCKET),
                 touch=self._touches.add,
+                reading=self._touches.reading,
             ),
             push=PushEndpoints(
                 catalogue=catalogue,
@@ -251,7 +256,10 @@ class _Process:
             await self._fetcher.bring(repo, blobs=blobs, manifests=children)
 
     def _hand_over_touches(self) -> None:
-        self._fetcher.touched(self._touches.take())
+        used, being_read = self._touches.take(), self._touches.being_read()
+        if used or being_read or self._told_reading:
+            self._fetcher.touched(used, being_read=being_read)
+        self._told_reading = bool(being_read)
 
     def _hand_over_counts(self) -> None:
         self._fetcher.report(self._context.index, {"worker": self._context.index, "report": self._counters.report()})

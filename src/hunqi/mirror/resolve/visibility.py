@@ -14,7 +14,7 @@ from hunqi.mirror.names import Target
 from hunqi.mirror.resolve.asking import Asking, Unanswered
 from hunqi.mirror.resolve.flights import Flights
 from hunqi.mirror.resolve.memory import Expiring
-from hunqi.mirror.resolve.plan import Evidence, Freshness, decide_visibility, judge_refusal
+from hunqi.mirror.resolve.plan import Evidence, Failure, Freshness, decide_visibility, judge_refusal
 from hunqi.mirror.settings import TagSettings
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.errors import StoreFullError, StoreUnavailableError
@@ -49,21 +49,23 @@ class Visibilities:
         self._settings = settings
         self._clock = clock
         self._recent: Expiring[str, Visibility] = Expiring(clock)
-        self._undecided: Expiring[str, bool] = Expiring(clock)
+        self._undecided: Expiring[tuple[str, str], bool] = Expiring(clock)
+        """By repository and, where it only lacks what was asked for, that: it may have other tags than ``latest``."""
 
     def is_public(self, home: Target, reference: Reference | None, *, hops: tuple[str, ...] = ()) -> bool:
         """Return whether everyone may see the repository; ``reference`` is what to ask for, if the caller knows one."""
         last = self._last(home.key)
         age_s = None if last is None else max(self._clock() - last.decided_at, 0.0)
-        key = ("visibility", home.key)
+        asked = reference or self._any_reference(home)
+        key = ("visibility", home.key, str(asked))
         match decide_visibility(age_s=age_s, visibility_s=self._settings.visibility_s):
             case Freshness.FRESH:
                 pass
             case Freshness.SERVE_AND_REVALIDATE:
-                self._flights.start(key, lambda: self._check(home, reference, hops), depth=len(hops))
+                self._flights.start(key, lambda: self._check(home, asked, hops), depth=len(hops))
             case Freshness.REVALIDATE_FIRST | Freshness.FETCH:
-                if not self._undecided.get(home.key):
-                    return self._flights.do(key, lambda: self._check(home, reference, hops), depth=len(hops))
+                if not any(self._undecided.get((home.key, what)) for what in ("", str(asked))):
+                    return self._flights.do(key, lambda: self._check(home, asked, hops), depth=len(hops))
         return last is not None and last.public
 
     def last_decision(self, key: str) -> bool | None:
@@ -93,8 +95,8 @@ class Visibilities:
         known = (self._recent.get(key), self._catalogue.visibility(key))
         return max((one for one in known if one is not None), key=lambda one: one.decided_at, default=None)
 
-    def _check(self, home: Target, reference: Reference | None, hops: tuple[str, ...]) -> bool:
-        asked = reference or self._any_reference(home)
+    def _check(self, home: Target, asked: Reference, hops: tuple[str, ...]) -> bool:
+        lacking = ""
         try:
             self._asking.ask(
                 home,
@@ -105,10 +107,11 @@ class Visibilities:
         except Unanswered as unanswered:
             could = self._asking.could_use_credentials(home)
             evidence = judge_refusal(unanswered.failure, could_use_credentials=could)
+            lacking = str(asked) if unanswered.failure is Failure.UNKNOWN else ""
         if evidence is not Evidence.NONE:
             self._remember(home, public=evidence is Evidence.PUBLIC)
             return evidence is Evidence.PUBLIC
-        self._undecided.put(home.key, True, for_s=self._settings.negative_s)
+        self._undecided.put((home.key, lacking), True, for_s=self._settings.negative_s)
         last = self._last(home.key)
         return last is not None and last.public
 
@@ -119,7 +122,6 @@ class Visibilities:
 
     def _remember(self, home: Target, *, public: bool) -> None:
         now = self._clock()
-        self._undecided.forget(home.key)
         decision = Visibility(public=public, decided_at=now)
         self._recent.put(home.key, decision, for_s=KEEP_TIMES * self._settings.visibility_s)
         self._write(home, decision)

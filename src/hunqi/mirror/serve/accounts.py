@@ -73,7 +73,7 @@ class AccessLog:
                 "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
                 "client": request.remote,
                 "method": request.method,
-                "path": request.raw_path[:1024],
+                "path": _path(request)[:1024],
                 "status": status,
                 "bytes": length,
                 "ms": round(seconds * 1000, 2),
@@ -105,6 +105,12 @@ class AccessLog:
             except OSError:
                 self.dropped += 1
                 return
+
+
+def _path(request: web.BaseRequest) -> str:
+    """Return the path as it was written; without the query where that names accounts, ours or another registry's."""
+    path = request.raw_path
+    return path.partition("?")[0] if path.startswith("/token") else path
 
 
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode

@@ -42,10 +42,14 @@ class Trace:
     kind: str = "other"
     """``manifest``, ``blob``, ``push``, ``list``, ``token``, ``peer`` or ``other``."""
     outcome: str = "-"
-    """``hit``, ``miss``, ``join``, ``stale`` …"""
+    """``hit``, ``miss``, ``join``, ``stale``, ``through`` (not kept), ``cut`` (by us, in the middle) …"""
     user: str = "-"
     repository: str = "-"
     digest: str = "-"
+    begun: int = 0
+    """The status of an answer whose body is under way."""
+    sent: int = 0
+    """Bytes of that body so far, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, Final
 
@@ -18,12 +19,15 @@ from hunqi.mirror.serve.fetcher import FetcherClient, FetchStatus
 from hunqi.mirror.serve.follow import Follower, Followers, Wanted
 from hunqi.mirror.serve.ranges import ByteRange, RangeNotSatisfiableError, parse_range
 from hunqi.mirror.serve.relayed import Relays
+from hunqi.mirror.serve.rest import Rest, rest_of
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.content import ContentFiles
 from hunqi.oci.digest import Digest
 
 _log: Final = logging.getLogger(__name__)
 _BLOB_TYPE: Final = "application/octet-stream"
+_TOLD_BYTES: Final = 16 * 1024 * 1024
+"""How exactly the access line of a client that left tells what it got."""
 
 
 class BlobUnknownError(UserError):
@@ -42,9 +46,15 @@ class BlobEndpoints:
     followers: Followers
     relays: Relays
     touch: Callable[[Digest], None]
+    reading: Callable[[Digest], AbstractContextManager[None]]
+    """Says so for as long as a client reads: eviction leaves that alone."""
 
     async def get(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         """Answer GET: 200, 206, 304 or 416, or raise what the error table knows."""
+        with self.reading(digest):
+            return await self._get(asking, digest)
+
+    async def _get(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         request, target = asking.request, asking.target
         stored = await self._open(asking, digest)
         if stored is None and matches(request, digest):
@@ -61,11 +71,11 @@ class BlobEndpoints:
                 self.fetcher.first_blob(target, digest)
             wanted = parse_range(request.headers.get("Range"), size)
             body, span = await self._begin(asking, digest, wanted, size)
-            try:
-                await body.send(file, span.start, span.end)
-            except ConnectionError:
-                body.cut()
-                raise
+            with _cut_if_broken(asking, body, digest):
+                for start in range(span.start, span.end, _TOLD_BYTES):
+                    end = min(start + _TOLD_BYTES, span.end)
+                    await body.send(file, start, end)
+                    asking.trace.sent = end - span.start
             return body.finish()
 
     async def head(self, asking: Asking, digest: Digest) -> web.StreamResponse:
@@ -114,45 +124,47 @@ class BlobEndpoints:
         headers = _headers(asking, digest)
         if wanted:
             headers.append(("Content-Range", wanted.content_range))
-        status = 206 if wanted else 200
+        status = asking.trace.begun = 206 if wanted else 200
         return await begin_body(asking.request, status=status, headers=headers, length=span.length), span
 
     async def _follow(self, asking: Asking, digest: Digest) -> web.StreamResponse:
-        request, target = asking.request, asking.target
-        start = _first_byte(request.headers.get("Range"))
-        wanted = Wanted(target=target, digest=digest, start=start, via=asking.via)
+        header, target = asking.request.headers.get("Range"), asking.target
+        wanted = Wanted(target=target, digest=digest, start=_first_byte(header), via=asking.via)
+        body: Body | None = None
+        rest: Rest | None = None
         async with self.followers.follow(wanted) as follower:
             asking.trace.outcome = "join" if follower.readers > 1 else "miss"
             if not (target.is_local or asking.via.from_peer):
                 self.fetcher.first_blob(target, digest)
             size = await _known_size(follower)
-            if size is None:
-                return await self._without_space(asking, digest)
-            span = parse_range(request.headers.get("Range"), size)
-            await self._first_bytes(follower, digest, span or ByteRange(0, size, size))
-            body, all_of_it = await self._begin(asking, digest, span, size)
-            try:
-                await self._send_as_it_grows(follower, body, all_of_it, digest)
-            except (ConnectionError, RpcError) as error:
-                _log.info("cut digest=%s at a client: %s", digest, error)
-                body.cut()
-                raise ConnectionResetError(str(error)) from error
-            except BaseException:
-                body.cut()
-                raise
-            self.touch(digest)
-            return body.finish()
+            asked = None if size is None else parse_range(header, size)
+            if size is not None and await self._has_first_bytes(follower, digest, asked or ByteRange(0, size, size)):
+                body, span = await self._begin(asking, digest, asked, size)
+                with _cut_if_broken(asking, body, digest):
+                    rest = await self._send_as_it_grows(asking, follower, body, span)
+        # A reader that goes on without the disk must not hold the file that filled it: so outside of the context.
+        if body is None:
+            return await self._without_space(asking, digest)
+        if rest is not None:
+            with _cut_if_broken(asking, body, digest):
+                await self._pass_rest(asking, digest, body, rest)
+        self.touch(digest)
+        return body.finish()
 
-    async def _first_bytes(self, follower: Follower, digest: Digest, span: ByteRange) -> None:
-        """Wait until there is something to send, so that a fetch that brings nothing is an error and no cut answer."""
+    async def _has_first_bytes(self, follower: Follower, digest: Digest, span: ByteRange) -> bool:
+        """Wait until there is something to send, so that a fetch that brings nothing is an error and no cut answer.
+
+        False says that there is no room for anything.
+        """
         while follower.readable_end(span.start) <= span.start < span.end:
             state = follower.state
             if state.status is FetchStatus.FAILED:
                 raise state.error or ConnectionAbortedError("the fetch failed")
             if state.status is FetchStatus.NO_SPACE:
-                return
+                return False
             self.fetcher.want(digest, span.start, span.end)
             await follower.changed()
+        return True
 
     async def _without_space(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         asking.trace.outcome = "through"
@@ -162,22 +174,36 @@ class BlobEndpoints:
         blob = await self.relays.open(asking.target, digest, start=start, end=end, via=asking.via)
         try:
             body, span = await self._begin(asking, digest, parse_range(header, blob.size), blob.size)
-            try:
-                await blob.send(body, span.length)
-            except BaseException:
-                body.cut()
-                raise
+            with _cut_if_broken(asking, body, digest):
+                await blob.send(body, span.length, asking.trace)
             return body.finish()
         finally:
             blob.close()
 
-    async def _send_as_it_grows(self, follower: Follower, body: Body, span: ByteRange, digest: Digest) -> None:
+    async def _pass_rest(self, asking: Asking, digest: Digest, body: Body, rest: Rest) -> None:
+        asking.trace.outcome = "through"
+        span = rest.span
+        try:
+            blob = await self.relays.open(
+                asking.target, digest, start=span.start, end=span.end, via=asking.via, rest=rest
+            )
+        finally:
+            if rest.beginning is not None:
+                rest.beginning.close()
+        try:
+            await blob.send(body, span.length, asking.trace)
+        finally:
+            blob.close()
+
+    async def _send_as_it_grows(self, asking: Asking, follower: Follower, body: Body, span: ByteRange) -> Rest | None:
+        """Send what is there as it comes; return what is left for want of space."""
         position, generation = span.start, follower.state.generation
         while position < span.end:
             state = follower.state
-            if state.generation != generation:
-                if not follower.holds(span.start, position):
-                    raise ConnectionAbortedError("bytes that were sent turned out to be wrong")
+            if state.generation != generation or not follower.has_kept(span.start, position):
+                # Not "unless they are there again": the bytes sent came from a download that was thrown away.
+                if position > span.start:
+                    raise ConnectionAbortedError("bytes that were sent were taken back")
                 generation = state.generation
             limit = min(follower.readable_end(position), span.end)
             if limit > position:
@@ -185,13 +211,31 @@ class BlobEndpoints:
                     raise ConnectionAbortedError("the blob was evicted before it could be sent")
                 await body.send(follower.file, position, limit)
                 position = limit
+                asking.trace.sent = position - span.start
             elif state.status is FetchStatus.FAILED:
                 raise state.error or ConnectionAbortedError("the fetch failed")
             elif state.status is FetchStatus.NO_SPACE:
-                raise ConnectionAbortedError("the disk is full")
+                return rest_of(follower, span, position)
             else:
-                self.fetcher.want(digest, position, span.end)
+                self.fetcher.want(state.digest, position, span.end)
                 await follower.changed()
+        return None
+
+
+@contextmanager
+def _cut_if_broken(asking: Asking, body: Body, digest: Digest) -> Generator[None]:
+    """Cut the answer when it cannot be finished: the client must see that it is not whole."""
+    try:
+        yield
+    except (ConnectionError, RpcError) as error:
+        if not isinstance(error, ConnectionResetError):
+            asking.trace.outcome = "cut"
+            _log.info("cut digest=%s at a client: %s", digest, error)
+        body.cut()
+        raise ConnectionResetError(str(error)) from error
+    except BaseException:
+        body.cut()
+        raise
 
 
 async def _known_size(follower: Follower) -> int | None:

@@ -7,7 +7,6 @@ of that upstream can bring anything.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from hunqi.mirror.access.model import NOBODY, Action, Caller, Decision
 from hunqi.mirror.names import Names, Target, is_mirrored, require_mirrored
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace, read_hops
 from hunqi.mirror.serve.fetcher import FetcherClient, Via
+from hunqi.mirror.serve.logins import Logins
 from hunqi.mirror.settings import Origin
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.oci.reference import Reference
@@ -35,6 +35,7 @@ class Door:
     """Admits requests."""
 
     gate: Gate
+    logins: Logins
     names: Names
     catalogue: Catalogue
     fetcher: FetcherClient
@@ -46,10 +47,10 @@ class Door:
     """Upstreams that the fetcher may show credentials to."""
 
     async def caller(self, request: web.BaseRequest) -> Caller:
-        """Return who asks; a password is checked in a thread. Raises what the gate's ``authenticate`` does."""
+        """Return who asks; a password is checked in another thread. Raises what the gate's ``authenticate`` does."""
         header = request.headers.get("Authorization")
         known = self.gate.recall(header)
-        return known if known is not None else await asyncio.to_thread(self.gate.authenticate, header)
+        return known if known is not None else await self.logins.authenticate(header, client=request.remote)
 
     def recall(self, request: web.BaseRequest) -> Caller | None:
         """Return who asks if that takes no password check."""
@@ -159,6 +160,12 @@ class Door:
         """Whether the caller of a mount may read its source."""
         target = self.target_of_key(repo)
         return await self.may_pull(await self.caller(request), target, None)
+
+    def may_see(self, caller: Caller, key: str) -> bool:
+        """Whether a list may name the repository with this key; by the last decision, which asks nobody."""
+        target = self.target_of_key(key)
+        last = None if target.is_local else self.catalogue.visibility(key)
+        return self.gate.may_see(caller, target, public=last is not None and last.public)
 
     def target_of_key(self, key: str) -> Target:
         """Return the repository of a store's key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -45,6 +45,8 @@ class FetchState:
     """A fetch as the fetcher announced it; ``extents`` are ``(start, end)``, sorted and apart."""
 
     digest: Digest
+    epoch: str
+    """The fetcher process that tells."""
     generation: str
     """Changes when bytes that were announced are no longer there."""
     sequence: int
@@ -56,11 +58,6 @@ class FetchState:
     """The digest is right: the last bytes may be given out."""
     error: RpcError | None
 
-    @property
-    def epoch(self) -> str:
-        """The fetcher process that tells."""
-        return self.generation.partition(".")[0]
-
     def is_later_than(self, other: FetchState) -> bool:
         """Whether this tells more than ``other``; what another process tells does so always."""
         return self.epoch != other.epoch or self.sequence > other.sequence
@@ -71,6 +68,7 @@ class FetchState:
         error = payload["error"]
         return cls(
             digest=Digest.parse(payload["digest"]),
+            epoch=payload["epoch"],
             generation=payload["generation"],
             sequence=payload["sequence"],
             status=FetchStatus(payload["status"]),
@@ -199,11 +197,11 @@ class FetcherClient:
         """Tell that a client began to read a blob: the rest of its image may be read ahead."""
         self._rpc.notify("first_blob", f"{target.key}@{digest}", _where(target) | {"digest": str(digest)})
 
-    def touched(self, digests: Mapping[Digest, float]) -> None:
-        """Tell when contents were last used (seconds since the epoch)."""
-        if digests:
-            used = [[str(digest), used_at] for digest, used_at in digests.items()]
-            self._rpc.notify("touched", str(used[0][1]), {"used": used})
+    def touched(self, digests: Mapping[Digest, float], *, being_read: Collection[Digest]) -> None:
+        """Tell when contents were last used (seconds since the epoch), and which are being read now."""
+        used = [[str(digest), used_at] for digest, used_at in digests.items()]
+        topic = str(used[0][1]) if used else ""
+        self._rpc.notify("touched", topic, {"used": used, "reading": [str(digest) for digest in being_read]})
 
     def report(self, worker: int, report: Payload) -> None:
         """Hand over this worker's counters."""

@@ -2,8 +2,9 @@
 
 One :class:`Follower` per digest serves all readers of this worker. A reader sends what is there, then waits for the
 next announcement; it never polls and holds nothing in memory. Announcements and answers of the fetcher overtake each
-other here, so each has a number and the latest counts. The last 64 KiB are withheld until the digest is right,
-and a reader whose bytes were taken back (another generation) is cut, so nobody gets a complete body that is wrong.
+other here, so each has a number and the latest counts. The last 64 KiB are withheld until the digest is right, and a
+reader who got bytes that are no longer there, or of a download that was thrown away (another generation), is cut,
+whatever came since, so nobody gets a complete body that is wrong.
 """
 
 from __future__ import annotations
@@ -73,18 +74,20 @@ class Follower:
 
     def readable_end(self, start: int) -> int:
         """Return up to where the bytes from ``start`` on may be sent now."""
-        state = self.state
-        end = next((last for first, last in state.extents if first <= start < last), start)
+        state, end = self.state, self.present_end(start)
         if state.status is FetchStatus.DONE:
             return state.size or 0
         if state.verified:
             return end
         return start if state.size is None else max(start, min(end, state.size - WITHHELD_BYTES))
 
-    def holds(self, start: int, end: int) -> bool:
-        """Whether all of ``[start, end)`` is there (in this generation)."""
-        done = self.state.status is FetchStatus.DONE
-        return done or start == end or any(first <= start and end <= last for first, last in self.state.extents)
+    def has_kept(self, start: int, end: int) -> bool:
+        """Whether ``[start, end)`` is there still: a killed fetcher loses what it had not recorded."""
+        return start == end or self.state.status is not FetchStatus.RUNNING or self.present_end(start) >= end
+
+    def present_end(self, start: int) -> int:
+        """Return up to where there are bytes from ``start`` on, whether they may be sent or not."""
+        return next((last for first, last in self.state.extents if first <= start < last), start)
 
 
 class Followers:
@@ -162,7 +165,8 @@ class Followers:
             state = early
         known = self._followers.get(digest)
         if known is not None:
-            self.on_progress(state)
+            if not _is_refusal(state) or known.state.size is None or known.state.status is FetchStatus.FAILED:
+                self.on_progress(state)
             return known
         follower = Follower(state, self._open_file(digest))
         self._followers[digest] = follower
@@ -185,6 +189,11 @@ class Followers:
 def _is_still_opening(state: FetchState, *, after: FetchState) -> bool:
     """Whether a new fetcher process has not read yet what its predecessor left: that nothing is there means nothing."""
     return state.epoch != after.epoch and state.status is FetchStatus.RUNNING and not state.extents
+
+
+def _is_refusal(state: FetchState) -> bool:
+    """Whether a full disk let no fetch begin: that says nothing about a file which others have open."""
+    return state.status is FetchStatus.NO_SPACE and not state.extents
 
 
 def open_part_or_content(part: Path, content: Path) -> BinaryIO | None:

@@ -5,19 +5,26 @@ Source of the form: distribution, "Token Authentication Specification" (GET) and
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from hunqi.errors import UserError
 from hunqi.mirror.access.gate import Gate, LoginRefused, TokenAnswer
-from hunqi.mirror.access.model import Action, Caller, Scope, ScopeKind
+from hunqi.mirror.access.model import FOREIGN, Action, Caller, Scope, ScopeKind
 from hunqi.mirror.access.scopes import parse_scopes
 from hunqi.mirror.names import Target
 from hunqi.mirror.serve.door import Door
+from hunqi.mirror.serve.upload_body import RequestBody
 from hunqi.mirror.serve.wire import error_reply
 from hunqi.oci.errors import ErrorCode
+
+_FORM_BYTES: Final = 64 * 1024
+_FIELDS: Final = 100
+_STALL_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +35,27 @@ class TokenEndpoint:
     door: Door
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Answer GET (Basic) and POST (a form with ``username`` and ``password``)."""
+        """Answer GET (Basic) and POST (a form with ``username`` and ``password``, or with another's token)."""
         if request.method == "GET":
             caller = await self.door.caller(request)
-            scopes = parse_scopes(request.query.getall("scope", []))
-        elif request.method == "POST":
-            form = await request.post()
-            if form.get("grant_type") != "password":
-                return error_reply(ErrorCode.UNSUPPORTED, "only grant_type=password is possible here", status=400)
-            caller = await asyncio.to_thread(
-                self.gate.login, str(form.get("username", "")), str(form.get("password", ""))
-            )
-            scopes = parse_scopes(str(scope) for scope in form.getall("scope", []))
-        else:
+            return await self._issue(caller, parse_scopes(request.query.getall("scope", [])))
+        if request.method != "POST":
             return error_reply(ErrorCode.UNSUPPORTED, f"{request.method} is not possible here", status=405)
-        return await self._issue(caller, scopes)
+        body = await RequestBody(request, stall_timeout_s=_STALL_S).read_whole(_FORM_BYTES)
+        try:
+            form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS)
+        except ValueError:
+            return error_reply(ErrorCode.UNSUPPORTED, "the body is not a form", status=400)
+        return await self._issue(await self._caller_of(form, request), parse_scopes(form.get("scope", [])))
+
+    async def _caller_of(self, form: Mapping[str, list[str]], request: web.BaseRequest) -> Caller:
+        """Return who a form is from; no refresh token is ours, so one is another registry's, as Docker hands it on."""
+        match form.get("grant_type"):
+            case ["password"]:
+                name, password = form.get("username", [""])[0], form.get("password", [""])[0]
+                return await self.door.logins.login(name, password, client=request.remote)
+            case _:
+                return FOREIGN
 
     async def _issue(self, caller: Caller, scopes: tuple[Scope, ...]) -> web.Response:
         public = {target: await self.door.is_public(target, None) for target in self._mirrored(scopes)}

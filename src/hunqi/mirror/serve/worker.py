@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final
@@ -95,20 +97,21 @@ class Worker:
             return response
         except NotYourBusinessError as error:
             response = _refuse(error)
-            status = response.status
+            status, length = response.status, _length(response)
             return response
         except HunqiError as error:
             response = reply_for(error)
-            status = response.status
+            status, length = response.status, _length(response)
             if status >= 500:
                 _log.warning("%s %s: %s", request.method, request.raw_path[:300], error)
             return response
         except ConnectionError:
+            status, length = trace.begun if trace.outcome == "cut" else _CLIENT_LEFT, trace.sent
             return _left(request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.raw_path[:300])
             response = error_reply(ErrorCode.UNAVAILABLE, "internal error: see the mirror's log", status=500)
-            status = response.status
+            status, length = response.status, _length(response)
             return response
         finally:
             seconds = time.perf_counter() - begun
@@ -174,10 +177,14 @@ class Worker:
                     raise
             case BlobPath(name=name, digest=digest), "HEAD" if await self.door.precedes_push(request, name):
                 raise BlobUnknownError(f"{name} has no blob {digest}: nobody has pushed to it yet")
-            case BlobPath(name=name, digest=digest), "GET" | "HEAD":
+            case BlobPath(name=name, digest=digest), "GET":
                 trace.kind = "blob"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
-                return await (self.blobs.get if method == "GET" else self.blobs.head)(asking, digest)
+                return await self.blobs.get(asking, digest)
+            case BlobPath(name=name, digest=digest), "HEAD":
+                trace.kind = "blob"
+                asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
+                return await self.blobs.head(asking, digest)
             case ((TagsPath(name=name) | ReferrersPath(name=name)), "GET"):
                 trace.kind = "list"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
@@ -251,10 +258,13 @@ class Worker:
 
     async def _catalog(self, request: web.BaseRequest, trace: Trace) -> web.StreamResponse:
         trace.kind = "list"
+        if request.method not in {"GET", "HEAD"}:
+            raise _not_allowed(request.method)
         caller = await self.door.caller_of_ping(request)
+        trace.user = caller.name or "-"
         if self.door.gate.check_catalogue(caller) is not Decision.ALLOW:
             raise self.door.challenge_for_ping(request)
-        return await self.push.catalog(request, lambda _key: True)
+        return await self.push.catalog(request, partial(self.door.may_see, caller))
 
 
 def _length(response: web.StreamResponse) -> int:
@@ -291,10 +301,11 @@ def _not_allowed(method: str) -> MethodNotAllowedError:
 
 
 class Touches:
-    """Which contents were used since the last time they were handed over; bounded, the oldest use counts least."""
+    """Which contents are being read and were used since the last time they were handed over; bounded."""
 
     def __init__(self, *, limit: int = 4096) -> None:
         self._used: dict[Digest, float] = {}
+        self._reading: Counter[Digest] = Counter()
         self._limit = limit
 
     def add(self, digest: Digest) -> None:
@@ -302,8 +313,23 @@ class Touches:
         if len(self._used) < self._limit or digest in self._used:
             self._used[digest] = time.time()
 
+    @contextmanager
+    def reading(self, digest: Digest) -> Generator[None]:
+        """Note that a client reads ``digest`` for as long as the context lasts."""
+        self._reading[digest] += 1
+        try:
+            yield
+        finally:
+            self._reading[digest] -= 1
+            if not self._reading[digest]:
+                del self._reading[digest]
+
+    def being_read(self) -> list[Digest]:
+        """Return what clients read now."""
+        return list(self._reading)
+
     def take(self) -> dict[Digest, float]:
-        """Return and forget all of them."""
+        """Return and forget all uses."""
         used, self._used = self._used, {}
         return used
 

@@ -27,6 +27,9 @@ from hunqi.mirror.store.retention_plan import (
 from hunqi.oci.digest import Digest
 
 _BATCH: Final = 50
+_UNLINKED: Final = """FROM content WHERE pushed = 0
+    AND NOT EXISTS (SELECT 1 FROM link WHERE link.digest = content.digest)
+    AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.digest = content.digest)"""
 
 
 def plan_gc(catalogue: Catalogue, policy: RetentionPolicy) -> list[Removal]:
@@ -36,6 +39,32 @@ def plan_gc(catalogue: Catalogue, policy: RetentionPolicy) -> list[Removal]:
     for repo in catalogue.pushed_repositories():
         removals += plan_retention(repository_state(catalogue, repo), policy, now=now)
     return removals
+
+
+def freed_by(catalogue: Catalogue, removals: Sequence[Removal]) -> list[int]:
+    """Return for each removal the bytes that nobody links once all are done; raises the store's errors."""
+    leaving: dict[Digest, set[str]] = {}
+    for one in removals:
+        if one.kind is not RemovalKind.TAG:
+            leaving.setdefault(one.digest, set()).add(one.repo)
+    freed: list[int] = []
+    for one in removals:
+        repos = leaving.pop(one.digest, None) if one.kind is not RemovalKind.TAG else None
+        size = 0
+        if repos is not None and repos.issuperset(catalogue.repos_of(one.digest)):
+            row = catalogue.connections.row(
+                "SELECT size FROM content WHERE digest = :d AND NOT EXISTS (SELECT 1 FROM pin WHERE digest = :d)",
+                {"d": str(one.digest)},
+            )
+            size = row[0] if row else 0
+        freed.append(size)
+    return freed
+
+
+def unlinked_bytes(catalogue: Catalogue) -> int:
+    """Return what :func:`remove_unlinked` would free; raises the store's errors."""
+    row = catalogue.connections.row(f"SELECT coalesce(sum(size), 0) {_UNLINKED}")
+    return 0 if row is None else int(row[0])
 
 
 def apply_gc(catalogue: Catalogue, removals: Sequence[Removal], *, planned_at: float) -> list[Removal]:
@@ -56,12 +85,7 @@ def remove_unlinked(catalogue: Catalogue) -> int:
     """Remove content that no repository links and nothing pins; return the freed bytes. Raises the store's errors."""
     freed = 0
     while True:
-        rows = catalogue.connections.rows(
-            """SELECT digest, size FROM content WHERE pushed = 0
-               AND NOT EXISTS (SELECT 1 FROM link WHERE link.digest = content.digest)
-               AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.digest = content.digest) LIMIT ?""",
-            (_BATCH,),
-        )
+        rows = catalogue.connections.rows(f"SELECT digest, size {_UNLINKED} LIMIT ?", (_BATCH,))
         if not rows:
             return freed
         freed += _remove_batch(catalogue, [(stored_digest(row[0]), row[1]) for row in rows])

@@ -34,7 +34,8 @@ class ImageRow:
     stored_bytes: int
     """Of that, what is stored here."""
     pushed: bool
-    pinned: bool
+    pinned: str | None
+    """Why it is pinned, if it is."""
     changed_at: float
     last_used_at: float | None
 
@@ -58,7 +59,7 @@ def images(catalogue: Catalogue, usage: Usage, repo: str) -> Iterator[ImageRow]:
     """Yield the images of one repository, tagged ones first, in byte order; iteration raises the store's errors."""
     rows = catalogue.connections.rows(
         """SELECT tag.name, link.digest, link.media_type, link.pushed, coalesce(tag.changed_at, link.created_at),
-                  EXISTS (SELECT 1 FROM pin WHERE pin.digest = link.digest)
+                  (SELECT max(reason) FROM pin WHERE pin.digest = link.digest)
            FROM link LEFT JOIN tag ON tag.repo = link.repo AND tag.digest = link.digest
            WHERE link.repo = :repo AND kind = :manifest AND (tag.name IS NOT NULL OR NOT EXISTS (
                SELECT 1 FROM edge JOIN link AS above ON above.repo = :repo AND above.digest = parent
@@ -77,7 +78,7 @@ def images(catalogue: Catalogue, usage: Usage, repo: str) -> Iterator[ImageRow]:
             total_bytes=total_bytes,
             stored_bytes=stored_bytes,
             pushed=bool(pushed),
-            pinned=bool(pinned),
+            pinned=pinned,
             changed_at=changed_at,
             last_used_at=usage.last_used(digest),
         )

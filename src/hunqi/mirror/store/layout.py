@@ -16,6 +16,8 @@ from hunqi.oci.reference import Tag
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 IMAGE_NAME: Final = "io.containerd.image.name"
+VISIBILITY: Final = "hunqi.visibility"
+"""An annotation of our own: ``private`` for what an upstream does not show to everybody."""
 LAYOUT_FILE: Final = "oci-layout"
 INDEX_FILE: Final = "index.json"
 LAYOUT_BODY: Final = b'{"imageLayoutVersion":"1.0.0"}'
@@ -47,6 +49,7 @@ class ExportImage:
     digest: Digest
     name: str
     tag: Tag | None = None
+    is_private: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from io import BytesIO, RawIOBase
 from typing import TYPE_CHECKING, Final, Protocol
@@ -18,6 +19,7 @@ from hunqi.mirror.store.layout import (
     LAYOUT_BODY,
     LAYOUT_FILE,
     REF_NAME,
+    VISIBILITY,
     ExportImage,
     ExportIncompleteError,
     LayoutProgress,
@@ -54,9 +56,10 @@ def export_images(
     """
     sizes: dict[Digest, int] = {}
     roots: list[dict[str, object]] = []
+    tags = Counter(image.tag for image in images)
     for image in images:
         search = _Search(catalogue, image, sizes)
-        roots.append(_root(search.manifest_entry(image.digest), image))
+        roots.append(_root(search.manifest_entry(image.digest), image, is_only=tags[image.tag] == 1))
         if referrers:
             roots += [search.manifest_entry(digest) for digest in search.referrers()]
         search.check()
@@ -136,10 +139,13 @@ class _Search:
             self._sizes[digest] = link.size
 
 
-def _root(entry: dict[str, object], image: ExportImage) -> dict[str, object]:
+def _root(entry: dict[str, object], image: ExportImage, *, is_only: bool) -> dict[str, object]:
+    """Return a root with its names; those who read by ``ref.name`` alone must not find two images under one."""
     annotations = {IMAGE_NAME: image.name}
     if image.tag:
-        annotations[REF_NAME] = image.tag.name
+        annotations[REF_NAME] = image.tag.name if is_only else image.name
+    if image.is_private:
+        annotations[VISIBILITY] = "private"
     return {**entry, "annotations": annotations}
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from io import RawIOBase
 from pathlib import Path
 from typing import IO, Final, Protocol
@@ -47,13 +48,14 @@ def import_layout(
     catalogue: Catalogue,
     source: Source,
     *,
-    naming: Callable[[Descriptor], ImportTarget | None],
+    naming: Callable[[Sequence[Descriptor]], Sequence[ImportTarget | None]],
     progress: Callable[[LayoutProgress], None],
 ) -> list[ImportedImage]:
     """Store the images of an archive and return its roots.
 
-    ``naming`` says where a root of ``index.json`` goes (its annotations carry the names); None skips it.
-    Raises :class:`LayoutError`, :class:`DigestMismatchError`, or the store's errors; what was already linked stays.
+    ``naming`` says where each root of ``index.json`` goes (its annotations carry the names). A root for which it says
+    None goes where what it refers to went, as signatures do, else nowhere. Raises :class:`LayoutError`,
+    :class:`DigestMismatchError`, what ``naming`` raises, or the store's errors; what was already linked stays.
     """
     staging = catalogue.paths.new_tmp()
     with translated():
@@ -62,15 +64,43 @@ def import_layout(
         archive = _Archive(staging, progress)
         with translated():
             archive.read(source)
-        imported: list[ImportedImage] = []
-        for root in archive.roots():
-            target = naming(root)
-            if target is not None:
-                _Linker(catalogue, archive, target).manifest(root, depth=0, tagged=True)
-                imported.append(ImportedImage(descriptor=root, target=target))
-        return imported
+        return _import_roots(catalogue, archive, naming)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _import_roots(
+    catalogue: Catalogue,
+    archive: _Archive,
+    naming: Callable[[Sequence[Descriptor]], Sequence[ImportTarget | None]],
+) -> list[ImportedImage]:
+    roots = archive.roots()
+    waiting: list[Descriptor] = []
+    imported: list[ImportedImage] = []
+    placed: dict[Digest, list[ImportTarget]] = {}
+
+    def place(root: Descriptor, target: ImportTarget) -> None:
+        linker = _Linker(catalogue, archive, target)
+        linker.manifest(root, depth=0, tagged=True)
+        imported.append(ImportedImage(descriptor=root, target=target))
+        for digest in linker.seen:
+            placed.setdefault(digest, []).append(target)
+
+    for root, target in zip(roots, naming(roots), strict=True):
+        if target is None:
+            waiting.append(root)
+        else:
+            place(root, target)
+    while ready := [(root, homes) for root in waiting if (homes := _homes(placed, archive.subject_of(root)))]:
+        for root, homes in ready:
+            waiting.remove(root)
+            for home in list(homes):
+                place(root, replace(home, tag=None))
+    return imported
+
+
+def _homes(placed: Mapping[Digest, list[ImportTarget]], subject: Digest | None) -> list[ImportTarget]:
+    return [] if subject is None else placed.get(subject, [])
 
 
 class _BoundedHeader(tarfile.TarInfo):
@@ -112,7 +142,7 @@ class _Archive:
                     elif digest := _blob_name(name):
                         self._stage(file, digest)
         except tarfile.TarError as error:
-            raise LayoutError(f"the archive cannot be read: {error}") from error
+            raise LayoutError(f"the archive cannot be read as a tar file: {error}") from error
         if not layout or self._index is None:
             raise LayoutError(f"the archive is no OCI image layout: it lacks {LAYOUT_FILE} or {INDEX_FILE}")
 
@@ -122,6 +152,18 @@ class _Archive:
             return Manifest.parse(self._index or b"", OCI_INDEX).manifests
         except ManifestError as error:
             raise LayoutError(f"{INDEX_FILE}: {error}") from error
+
+    def subject_of(self, root: Descriptor) -> Digest | None:
+        """Return what a root refers to, if it is a manifest of this archive."""
+        size = self.sizes.get(root.digest, MAX_MANIFEST_BYTES + 1)
+        path = self.path(root.digest)
+        if size > MAX_MANIFEST_BYTES or not path.exists():
+            return None
+        try:
+            manifest = Manifest.parse(path.read_bytes(), root.media_type if root.media_type in MANIFEST_TYPES else "")
+        except ManifestError:
+            return None
+        return manifest.subject.digest if manifest.subject else None
 
     def _stage(self, file: IO[bytes], digest: Digest) -> None:
         hasher = hashlib.new(digest.algorithm)
@@ -159,16 +201,17 @@ class _Linker:
         self._files = ContentFiles(catalogue)
         self._archive = archive
         self._target = target
-        self._seen: set[Digest] = set()
+        self.seen: set[Digest] = set()
+        """The manifests that were stored, or are about to be."""
 
     def manifest(self, descriptor: Descriptor, *, depth: int, tagged: bool) -> None:
         """Store a manifest or index after everything that it names."""
         if depth > _MAX_DEPTH:
             raise LayoutError(f"indexes are nested more than {_MAX_DEPTH} deep")
         digest = descriptor.digest
-        if digest in self._seen and not tagged:
+        if digest in self.seen and not tagged:
             return
-        self._seen.add(digest)
+        self.seen.add(digest)
         data = self._body(digest)
         try:
             manifest = Manifest.parse(data, descriptor.media_type if descriptor.media_type in MANIFEST_TYPES else "")
