@@ -200,6 +200,12 @@ def test_proxies_come_from_either_case_and_lower_is_stronger(desk: Desk) -> None
     assert settings.proxies == {"https_proxy": "http://low:1", "http_proxy": "http://p:2", "no_proxy": "a,b"}
 
 
+@pytest.mark.parametrize("proxy", ["https://proxy:3128", "socks5://proxy:1", "http://:1"])
+def test_a_proxy_that_cannot_be_spoken_to_is_a_fault_and_no_crash_later(desk: Desk, proxy: str) -> None:
+    (fault,) = desk.faults(environ={"HTTPS_PROXY": proxy})
+    assert "http://[user:password@]host:port" in fault[1]
+
+
 def test_a_password_in_a_wrong_proxy_is_never_shown(desk: Desk) -> None:
     with pytest.raises(ConfigError) as caught:
         desk.load(environ={"HTTPS_PROXY": "socks5://ada:geheim@proxy:1"})

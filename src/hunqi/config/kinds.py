@@ -93,11 +93,11 @@ def parse_proxy(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:
-        raise RuleError("a proxy is http://host:port or https://host:port")
+        raise RuleError("a proxy is http://[user:password@]host:port: it is spoken to in clear, and tunnels https")
     return url.rstrip("/")
 
 

@@ -52,6 +52,8 @@ class OperateWorld:
     shelf: Shelf
     fetch: Callable[[Target, Descriptor], Fetch]
     """Starts or joins the fetch of a blob."""
+    show: Callable[[Target, Digest], None]
+    """Lets a repository show a blob that is stored; raises what asking its source raises."""
     live: Callable[[], Payload]
     """Counters, sources and fetches."""
     evict: Callable[[], int]
