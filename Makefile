@@ -4,6 +4,7 @@
 
 LISTEN ?= 127.0.0.1:5000
 DATA ?= .run/mirror
+LOG ?= .run/access.log
 T ?= tests
 BIN := .venv/bin
 RUNTIME := .venv/.runtime-installed
@@ -18,16 +19,19 @@ help: ## print this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 	    printf '  %-10s %s\n' $$target "$$text"; done
 	@echo
-	@echo "  Variables of up: LISTEN=$(LISTEN) DATA=$(DATA); an upstream elsewhere: DOCKER_IO=http://HOST:PORT make up"
+	@echo "  make up LISTEN=$(LISTEN) DATA=$(DATA) LOG=$(LOG)"
+	@echo "      these are its values; LOG takes a line for each request"
+	@echo "  make up DOCKER_IO=http://127.0.0.1:5001"
+	@echo "      an upstream elsewhere; also GHCR_IO, QUAY_IO, REGISTRY_K8S_IO, ..."
 
 up: $(RUNTIME) ## run the image accelerator in the foreground (Ctrl-C stops it)
-	@mkdir -p "$(DATA)"
-	@exec $(BIN)/hunqi mirror serve --listen "$(LISTEN)" --data "$(DATA)"
+	@mkdir -p "$(DATA)" "$(dir $(LOG))"
+	@exec $(BIN)/hunqi mirror serve --listen "$(LISTEN)" --data "$(DATA)" --access-log "$(LOG)"
 
-demo: $(RUNTIME) packages ## show it at work without any network: a cold pull, a warm pull, the bytes that left the upstream
+demo: $(RUNTIME) packages ## show it at work, without any network: one pull twice, timed and counted
 	@exec $(BIN)/python tools/demo.py
 
-test: $(DEVELOPMENT) packages ## run every test, real clients included (T=tests/unit for some)
+test: $(DEVELOPMENT) packages ## every test, real clients included (T=tests/unit for some)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(T)
 
 check: $(DEVELOPMENT) ## linters, strict types, import contracts
@@ -40,11 +44,11 @@ format: $(DEVELOPMENT) ## put the code into the house format
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; writes docs/benchmarks.md
-	$(BIN)/python tools/bench.py
+bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; writes docs/benchmarks.md (B="--only cold --rounds 2" for some)
+	$(BIN)/python -m tools.bench $(B)
 
-soak: $(DEVELOPMENT) packages ## at least ten minutes of mixed load with faults
-	$(BIN)/python tools/soak.py
+soak: $(DEVELOPMENT) packages ## ten minutes of mixed load with faults (S="--minutes 60" for more)
+	$(BIN)/python -m tools.soak $(S)
 
 lock: $(DEVELOPMENT) ## renew the locked dependencies from pyproject.toml
 	sh tools/lock.sh $(BIN)/uv

@@ -248,8 +248,12 @@ def push_server(data: Path, *, stall_timeout_s: float = 20.0) -> Iterator[PushSe
     async def after_commit(repo: str, digest: Digest, kind: LinkKind, tags: tuple[Tag, ...]) -> None:
         state.committed.append((repo, digest, kind, tags))
 
-    async def after_delete(repo: str, reference: object, kind: LinkKind) -> None:
+    async def after_delete(repo: str, reference: object, kind: LinkKind) -> bool:
         state.deleted.append((repo, reference, kind))
+        return False
+
+    async def bring(*_missing: object) -> None:
+        """There is no other node."""
 
     endpoints = PushEndpoints(
         catalogue=catalogue,
@@ -258,6 +262,7 @@ def push_server(data: Path, *, stall_timeout_s: float = 20.0) -> Iterator[PushSe
         source_of=lambda name: NAMES.resolve(name).key,
         after_commit=after_commit,
         after_delete=after_delete,
+        bring=bring,
         location_base=lambda _: "",
         executor=executor,
         stall_timeout_s=stall_timeout_s,

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,8 @@ class World:
         self.documents: dict[tuple[str, str], tuple[bytes, dict[str, str]]] = {}
         self.trouble: Callable[[Exchange], Trouble | None] = lambda _: None
         self.tells_digest = True
+        self.headers: Mapping[str, str] = {}
+        """Added to every good answer."""
         self.gate = threading.Event()
         """Answers wait for it."""
         self.gate.set()
@@ -120,7 +122,7 @@ class World:
             exchange.reply(404, b'{"errors":[]}')
 
     def _reply(self, exchange: Exchange, data: bytes, headers: Mapping[str, str]) -> None:
-        exchange.reply(200, data, headers)
+        exchange.reply(200, data, {**headers, **self.headers})
 
 
 def split(path: str) -> tuple[str, str, str]:
@@ -185,16 +187,19 @@ def bench(
     with_credentials: bool = False,
     node: str = "node-a",
     clock: Clock | None = None,
+    owners: Sequence[Source] = (),
 ) -> Iterator[Bench]:
-    """Wire a resolver to ``sources`` in this order."""
+    """Wire a resolver to ``sources`` in this order, and to peers that own every digest."""
     clock = clock or Clock()
     with ExitStack() as stack:
         catalogue = Catalogue.open(directory, clock=clock)
         stack.callback(catalogue.close)
-        for one in sources:
+        for one in (*sources, *owners):
             stack.callback(one.close)
         later, health, fetched = Later(), HealthMemory(clock), list[Digest]()
         around = Surroundings(
+            owners=lambda _digest: owners,
+            has_peers=lambda: bool(owners),
             catalogue=catalogue,
             sources=lambda _: list(sources),
             health=health,

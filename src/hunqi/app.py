@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
-from hunqi.errors import UserError
 from hunqi.mirror.process.child import begin_logging
 from hunqi.mirror.process.fetcher import run_fetcher
 from hunqi.mirror.process.supervisor import Supervisor
 from hunqi.mirror.process.worker import run_worker
 from hunqi.mirror.settings import Address, MirrorSettings
-
-
-class PeersNotReadyError(UserError):
-    """Peers are configured, and this version does not ask them yet."""
-
-    code: ClassVar[str] = "mirror.peers_not_ready"
 
 
 def serve_mirror(
@@ -28,10 +20,8 @@ def serve_mirror(
     """Serve a mirror in the foreground until SIGTERM or SIGINT; return the exit status.
 
     ``reload`` reads the settings again (SIGHUP). ``on_listening`` is told the address once clients may come.
-    Raises ``AlreadyServingError``, ``ListenError`` and :class:`PeersNotReadyError`.
+    Raises ``AlreadyServingError`` and ``ListenError``.
     """
-    if settings.peers.urls or settings.peers.listen is not None:
-        raise PeersNotReadyError("peers are not part of this version yet: leave out --peer and --peer-listen")
     begin_logging()
     return Supervisor(
         settings=settings,

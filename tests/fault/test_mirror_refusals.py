@@ -59,12 +59,6 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_peers_that_would_not_be_asked_are_refused(tmp_path: Path) -> None:
-    refused = serve("--data", str(tmp_path / "data"), "--peer", "http://127.0.0.1:5009")
-    assert refused.returncode != 0
-    assert "--peer" in refused.stderr
-
-
 def test_every_process_that_dies_is_started_again_and_sigterm_ends_all(mirror: RunningMirror) -> None:
     for number in range(3):
         before = mirror.children()
@@ -81,8 +75,9 @@ def test_every_process_that_dies_is_started_again_and_sigterm_ends_all(mirror: R
 def test_a_reload_while_a_dead_worker_waits_starts_it_once(mirror: RunningMirror) -> None:
     for _ in range(5):  # each death doubles the wait, until the reload falls into one
         wait_for(lambda: len(mirror.children()) == 3, timeout_s=10.0, what="three children")
-        os.kill(max(mirror.children()), signal.SIGKILL)
-        wait_for(lambda: len(mirror.children()) == 2, timeout_s=10.0, what="a death that is noticed")
+        victim = max(mirror.children())
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda gone=victim: gone not in mirror.children(), timeout_s=10.0, what="a death that is noticed")
     before = set(mirror.children())
     mirror.reload()
     wait_for(

@@ -11,6 +11,7 @@ import pytest
 
 from hunqi.mirror.resolve.errors import ManifestUnknown, UpstreamUnavailable
 from hunqi.mirror.resolve.model import Resolved
+from hunqi.mirror.sources.model import SourceKind
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import Reference, Tag
 from support_resolve import KEY, REPO, UP, Bench, World, bench, filled, image, small_disk, source
@@ -141,3 +142,28 @@ def test_a_full_disk_does_not_stop_pulls(tmp_path: Path, world: World) -> None:
         mirror.resolver.invalidate(UP, REPO, Tag("latest"))
         assert get(mirror, Tag("latest")).body is None
         assert mirror.catalogue.manifest(KEY, digest) is not None
+
+
+def test_of_several_nodes_one_spends_the_quota_and_a_dead_owner_costs_nothing_but_that(tmp_path: Path) -> None:
+    up, near = World(), World()
+    with up.server, near.server:
+        digest = up.put(REPO, "latest", image("one"))
+        near.put(KEY, None, image("one"))
+        owner = source(near.server.url, SourceKind.PEER)
+        with bench(tmp_path / "a", source(up.server.url), owners=[owner]) as node:
+            assert node.resolver.manifest(UP, REPO, Tag("latest")).digest == digest
+            assert (up.count("GET"), up.count("HEAD"), near.count("GET")) == (0, 1, 1)
+        with bench(tmp_path / "b", source(up.server.url), owners=[source(near.server.url, SourceKind.PEER)]) as node:
+            near.fail(502)
+            assert node.resolver.manifest(UP, REPO, digest).digest == digest
+            assert (up.count("GET"), near.count("GET")) == (1, 2)
+            assert node.health.state(f"peer:{near.server.url.partition('//')[2]}").down_until_s is None
+
+
+def test_a_question_of_a_peer_asks_no_peer(tmp_path: Path) -> None:
+    up, near = World(), World()
+    with up.server, near.server:
+        digest = up.put(REPO, "latest", image("one"))
+        with bench(tmp_path, source(up.server.url), owners=[source(near.server.url, SourceKind.PEER)]) as node:
+            assert node.resolver.manifest(UP, REPO, digest, from_peer=True).digest == digest
+            assert near.count() == 0

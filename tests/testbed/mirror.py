@@ -16,10 +16,12 @@ from typing import Final, Self
 
 from hunqi.mirror.access.model import Grant
 from hunqi.mirror.access.users import UsersFile
-from testbed.processes import children, descendants, is_alive, open_files, pss_bytes, wait_for
+from testbed.authority import Authority
+from testbed.processes import children, descendants, is_alive, listeners, open_files, pss_bytes, wait_for
 from testbed.programs import Daemon, ProcessFailedError, free_port, run
 
 _READY_S: Final = 20.0
+_REACHED_AT: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 _FORGOTTEN: Final = ("HUNQI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
@@ -36,10 +38,13 @@ class RunningMirror:
         env: Mapping[str, str] | None = None,
         workers: int | None = None,
         config: str | None = None,
+        listen: str = "127.0.0.1",
+        authority: Authority | None = None,
     ) -> None:
         """``upstreams`` and ``relays`` map an upstream's name to a URL; ``args`` are further arguments of ``serve``.
 
-        ``config`` is the text of a ``hunqi.toml``.
+        ``config`` is the text of a ``hunqi.toml``. ``listen`` is the host of ``--listen``, as it stands there. With an
+        ``authority`` the mirror serves https with a certificate of it.
         """
         self.directory = directory
         self.data = directory / "data"
@@ -51,7 +56,12 @@ class RunningMirror:
         self.workers = workers
         self.config = config
         self.env = dict(env or {})
-        self.scheme = "http"
+        self.listen = listen
+        self.scheme = "https" if authority else "http"
+        self.tls = authority.client_context() if authority else None
+        if authority:
+            credential = authority.issue("mirror", hosts=("127.0.0.1", "localhost", "::1"))
+            self.args += ["--tls-cert", str(credential.cert_file), "--tls-key", str(credential.key_file)]
         self._daemon: Daemon | None = None
 
     def __enter__(self) -> Self:
@@ -69,7 +79,7 @@ class RunningMirror:
     @property
     def host(self) -> str:
         """``127.0.0.1:PORT``, as it stands in image references."""
-        return f"127.0.0.1:{self.port}"
+        return f"{_REACHED_AT.get(self.listen, self.listen)}:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -83,7 +93,8 @@ class RunningMirror:
 
     def command(self) -> list[str]:
         """Return the command line that :meth:`start` runs."""
-        command = [sys.executable, "-m", "hunqi", "mirror", "serve", "--listen", self.host, "--data", str(self.data)]
+        address = f"{self.listen}:{self.port}"
+        command = [sys.executable, "-m", "hunqi", "mirror", "serve", "--listen", address, "--data", str(self.data)]
         for name, url in self.upstreams.items():
             command += ["--upstream", f"{name}={url}"]
         for name, url in self.relays:
@@ -114,7 +125,7 @@ class RunningMirror:
     def is_ready(self) -> bool:
         """Whether ``/readyz`` answers 200."""
         try:
-            with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=2.0) as response:
+            with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=2.0, context=self.tls) as response:
                 return response.status == 200
         except (OSError, urllib.error.URLError):
             return False
@@ -168,6 +179,14 @@ class RunningMirror:
         """Return the supervisor's children: the fetcher and the workers, in the order of their birth."""
         return children(self.pid)
 
+    def worker_pids(self) -> list[int]:
+        """Return the pids of the workers that listen now."""
+        return listeners(self.children(), port=self.port)
+
+    def fetcher_pid(self) -> int | None:
+        """Return the pid of the fetcher, told by its Unix socket; None while there is none."""
+        return next(iter(listeners(self.children())), None)
+
     def pids(self) -> list[int]:
         """Return all process ids, the supervisor's first."""
         return [self.pid, *descendants(self.pid)]
@@ -186,7 +205,7 @@ class RunningMirror:
 
     def metrics(self) -> dict[str, float]:
         """Return ``/metrics`` as sample (with its labels) to value."""
-        with urllib.request.urlopen(f"{self.base_url}/metrics", timeout=10.0) as response:
+        with urllib.request.urlopen(f"{self.base_url}/metrics", timeout=10.0, context=self.tls) as response:
             lines = response.read().decode().splitlines()
         samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in samples}

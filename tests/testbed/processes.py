@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -50,6 +50,21 @@ def open_files(pid: int) -> list[str]:
             with contextlib.suppress(OSError):
                 targets.append(str(link.readlink()))
     return sorted(targets)
+
+
+def listeners(pids: Sequence[int], *, port: int | None = None) -> list[int]:
+    """Return which of ``pids`` listen on an IPv4 TCP port or, without one, on any Unix socket (proc(5))."""
+    if port is None:
+        rows = _rows("/proc/net/unix")
+        sockets = {f"socket:[{row[6]}]" for row in rows if int(row[3], 16) & 0x10000}  # __SO_ACCEPTCON
+    else:
+        rows = _rows("/proc/net/tcp")
+        sockets = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")}
+    return [pid for pid in pids if sockets.intersection(open_files(pid))]
+
+
+def _rows(table: str) -> list[list[str]]:
+    return [line.split() for line in Path(table).read_text().splitlines()[1:]]
 
 
 def is_alive(pid: int) -> bool:

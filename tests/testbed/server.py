@@ -234,7 +234,10 @@ class Server:
         hold_back: Callable[[], bool] = lambda: False,
         on_close: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """``hold_back()`` true: a connection is accepted and never answered. ``on_close`` gets its number."""
+        """``hold_back()`` true: a connection is accepted and never answered. ``on_close`` gets its number.
+
+        ``host`` may be an IPv6 address.
+        """
         self._answer = answer
         self._tls = tls
         self._hold_back = hold_back
@@ -262,7 +265,8 @@ class Server:
     @property
     def url(self) -> str:
         """``http://127.0.0.1:PORT`` or ``https://``."""
-        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -274,7 +278,7 @@ class Server:
         """Accept connections, at the port that was used before if there was one."""
         if self._listening is not None:
             return
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((self.host, self.port))
         sock.listen(1024)

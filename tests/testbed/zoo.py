@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -293,6 +294,8 @@ class ZooRegistry:
         *,
         tags: Mapping[str, Image] | None = None,
         link: Link | None = None,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         """``tags`` name some of the images; any other tag means the first."""
         self.animal = animal
@@ -304,7 +307,7 @@ class ZooRegistry:
         self._visits = {digest: itertools.count(1) for digest in self._blobs}
         self._spent: set[str] = set()
         self.stopping = False
-        self.server = Server(self._answer, link=link, hold_back=lambda: self.sick and animal.silent)
+        self.server = Server(self._answer, link=link, tls=tls, host=host, hold_back=lambda: self.sick and animal.silent)
         self.elsewhere = Server(self._answer_elsewhere)
         """The other host of the animal that redirects: ``localhost`` instead of ``127.0.0.1``."""
 
@@ -353,6 +356,10 @@ class ZooRegistry:
     def blob_gets(self, digest: str = "") -> list[Record]:
         """Return the GETs of blobs, or of one blob, so far."""
         return self.server.requests("GET", containing=f"/blobs/{digest}")
+
+    def answer(self, exchange: Exchange) -> None:
+        """Answer one request, for servers that stand before this one."""
+        self._answer(exchange)
 
     def _answer(self, exchange: Exchange) -> None:
         if exchange.path == "/token":

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from hunqi.cli.banner import reachable, render_banner
 from hunqi.mirror.settings import WELL_KNOWN_UPSTREAMS, AccessSettings, Address, MirrorSettings, Origin
 
 
-def _screen(settings: MirrorSettings, address: Address) -> str:
+def _screen(settings: MirrorSettings, address: Address, *, width: int = 100) -> str:
     text = io.StringIO()
-    Console(file=text, width=100).print(render_banner(settings, address))
+    Console(file=text, width=width).print(render_banner(settings, address))
     return text.getvalue()
 
 
@@ -27,6 +29,23 @@ def test_it_names_the_real_port_each_upstream_and_the_next_command() -> None:
     assert "hunqi mirror setup docker --data /srv/m" in screen
     assert "open to anyone" not in screen
     assert len(screen.splitlines()) <= 24
+
+
+def test_commands_can_be_copied_from_a_narrow_terminal() -> None:
+    settings = MirrorSettings(data_dir=Path.cwd() / ".run/mirror", access_log=Path.cwd() / ".run/access.log")
+    screen = _screen(settings, Address("127.0.0.1", 5000), width=80)
+    assert "docker pull 127.0.0.1:5000/docker.io/library/nginx " in screen
+    assert "hunqi mirror setup docker --data .run/mirror " in screen
+    assert "hunqi mirror stat --data .run/mirror " in screen
+    assert "access log  .run/access.log" in screen
+
+
+def test_the_program_is_named_as_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = MirrorSettings(data_dir=Path("/m"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert " hunqi mirror stat" in _screen(settings, Address("::1", 5000))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "/bin/hunqi mirror stat" in _screen(settings, Address("::1", 5000))
 
 
 def test_it_warns_of_open_pushing() -> None:

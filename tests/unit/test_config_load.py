@@ -307,13 +307,17 @@ def test_peers_beyond_loopback_need_mutual_tls(desk: Desk) -> None:
         "peers.tls.key": "n.key",
     }
     rules = [rule for _, rule, _ in desk.faults(flags=flags)]
-    assert rules == [
-        "peers must show a certificate of the cluster",
-        "listens on every address, so the other nodes' name for it is not known",
-    ]
-    peers = desk.load(flags={**flags, "peers.tls.ca": "ca.pem", "peers.advertise": "https://a:7001"}).peers
+    assert rules == ["peers must show a certificate of the cluster"]
+    peers = desk.load(flags={**flags, "peers.tls.ca": "ca.pem", "peers.urls": ["https://10.0.0.2:7001"]}).peers
     assert peers.tls is not None
-    assert peers.advertise == "https://a:7001"
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.2:7001", "https://10.0.0.2:7001", "https://127.0.0.1:7001"])
+def test_no_peer_is_asked_without_the_clusters_certificates(desk: Desk, url: str) -> None:
+    assert [rule for _, rule, _ in desk.faults(flags={"peers.urls": [url]})] == [
+        "peers speak mutual TLS, or plain HTTP on loopback"
+    ]
+    assert desk.load(flags={"peers.urls": ["http://127.0.0.1:7001"]}).peers.urls == ("http://127.0.0.1:7001",)
 
 
 def test_clients_and_peers_need_an_address_each(desk: Desk) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -40,6 +42,8 @@ def _facts(settings: MirrorSettings, address: Address) -> Table:
     if settings.peers.listen:
         others = len(settings.peers.urls)
         table.add_row("peers", f"listens on {settings.peers.listen}, {others} other{'' if others == 1 else 's'} named")
+    if settings.access_log:
+        table.add_row("access log", _short(settings.access_log))
     if settings.access.allow_anonymous_push:
         table.add_row("pushing", Text("open to anyone who can connect", style="yellow"))
     return table
@@ -61,9 +65,8 @@ def _pointing(origin: Origin) -> Text:
     return Text(origin.url, style="dim" if usual else "yellow")
 
 
-def _next_steps(settings: MirrorSettings, address: Address) -> Table:
-    here = reachable(address)
-    table = _grid()
+def _next_steps(settings: MirrorSettings, address: Address) -> Group:
+    here, program = reachable(address), _program()
     data = "" if settings.data_dir == Path("/var/lib/hunqi/mirror") else f" --data {_short(settings.data_dir)}"
     examples = {
         "docker.io": f"docker pull {here}/docker.io/library/nginx",
@@ -71,13 +74,18 @@ def _next_steps(settings: MirrorSettings, address: Address) -> Table:
     }
     first = settings.upstreams[0].name if settings.upstreams else "docker.io"
     pull = examples.get(settings.default_upstream) or f"docker pull {here}/{first}/REPOSITORY"
-    table.add_row("type next", Text(pull, style="bold"))
-    table.add_row(
-        "", Text(f"hunqi mirror setup docker{data}", style="bold"), Text("every pull comes here", style="dim")
-    )
-    table.add_row("", Text(f"hunqi mirror stat{data}", style="bold"), Text("what it saved", style="dim"))
-    table.add_row("", "Ctrl-C", Text("stop", style="dim"))
-    return table
+    table = _grid()
+    table.add_row("one pull", Text(pull, style="bold"))
+    table.add_row("every pull", Text(f"{program} mirror setup docker{data}", style="bold"))
+    table.add_row("figures", Text(f"{program} mirror stat{data}", style="bold"))
+    table.add_row("stop", "Ctrl-C, here")
+    return Group(Text("Type next, in another terminal:", style="dim"), table)
+
+
+def _program() -> str:
+    """Return what to type for this program: its name where the shell finds it, else its path."""
+    beside = Path(sys.executable).with_name("hunqi")
+    return "hunqi" if shutil.which("hunqi") or not beside.exists() else _short(beside)
 
 
 def _grid() -> Table:

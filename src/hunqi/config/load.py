@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from hunqi.config.evaluate import Evaluator
 from hunqi.config.faults import ConfigError
@@ -174,21 +175,26 @@ def _check_names(evaluator: Evaluator, settings: MirrorSettings) -> None:
             evaluator.fault(written.where, namespace, rule=rule, remedy="choose another namespace")
 
 
+_PEER_TLS: Final = "write https:// and give --peer-tls-cert, --peer-tls-key and --peer-tls-ca (hunqi mirror certs init)"
+
+
 def _check_peers(evaluator: Evaluator, settings: MirrorSettings) -> None:
     peers = settings.peers
+    for url in peers.urls:
+        parts = urlsplit(url)
+        plain = parts.scheme == "http" and not _is_loopback(Address(parts.hostname or "", 0))
+        if plain or (parts.scheme == "https" and peers.tls is None and not evaluator.layers.find("peers.tls.cert")):
+            rule = "peers speak mutual TLS, or plain HTTP on loopback"
+            evaluator.fault(_where(evaluator, _BY_KEY["peers.urls"]), url, rule=rule, remedy=_PEER_TLS)
     if peers.listen is None:
         return
     where = _where(evaluator, _BY_KEY["peers.listen"])
     if peers.tls is None and not _is_loopback(peers.listen) and not evaluator.layers.find("peers.tls.cert"):
         rule = "peers speak plain HTTP on loopback only"
-        remedy = "give --peer-tls-cert, --peer-tls-key and --peer-tls-ca (hunqi mirror certs init)"
-        evaluator.fault(where, str(peers.listen), rule=rule, remedy=remedy)
+        evaluator.fault(where, str(peers.listen), rule=rule, remedy=_PEER_TLS)
     if peers.tls is not None and peers.tls.ca_file is None and not evaluator.layers.find("peers.tls.ca"):
         rule, remedy = "peers must show a certificate of the cluster", "give --peer-tls-ca"
         evaluator.fault(_where(evaluator, _BY_KEY["peers.tls.cert"]), "", rule=rule, remedy=remedy)
-    if peers.advertise is None and peers.listen.host in {"0.0.0.0", "::"}:
-        rule = "listens on every address, so the other nodes' name for it is not known"
-        evaluator.fault(where, str(peers.listen), rule=rule, remedy="give --peer-advertise https://NODE:PORT")
     if peers.listen == settings.listen and peers.listen.port:
         rule = "clients and peers need an address each"
         evaluator.fault(where, str(peers.listen), rule=rule, remedy="choose another port")

@@ -253,16 +253,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         fields=("peers.listen",),
         flag="--peer-listen",
         kind=kinds.ADDRESS,
-        help="Where other nodes' mirrors connect.",
-        panel=_PEERS,
-    ),
-    Setting(
-        key="peers.advertise",
-        fields=("peers.advertise",),
-        flag="--peer-advertise",
-        kind=kinds.URL,
-        default="https:// and the address of peers.listen",
-        help="This node's own URL, as the other nodes list it.",
+        help="Where other nodes' mirrors connect, by mutual TLS; on loopback plain HTTP will do.",
         panel=_PEERS,
     ),
     Setting(

@@ -49,6 +49,10 @@ class RpcUnavailableError(DependencyError):
     code: ClassVar[str] = "rpc.unavailable"
 
 
+class RpcLostError(RpcUnavailableError):
+    """The other end went away before it answered; whether it did what was asked is not known."""
+
+
 Op = Callable[["Session", "Call", Payload], Awaitable[Payload]]
 
 
@@ -199,7 +203,7 @@ class RpcClient:
                 await self._connected.wait()
                 outbox = self._outbox
                 if outbox is None:
-                    raise RpcUnavailableError("the fetcher process went away")
+                    raise RpcLostError("the fetcher process went away")
                 call_id = next(self._ids)
                 future: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
                 self._pending[call_id] = future
@@ -234,7 +238,7 @@ class RpcClient:
             self._outbox = None
             for future in self._pending.values():
                 if not future.done():
-                    future.set_exception(RpcUnavailableError("the fetcher process went away"))
+                    future.set_exception(RpcLostError("the fetcher process went away"))
             if self.on_disconnect:
                 self.on_disconnect()
 

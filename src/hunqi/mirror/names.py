@@ -6,11 +6,13 @@ The three shapes of a mirrored name (``/v2/<upstream>/<repository>``, ``?ns=<ups
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from hunqi.errors import UserError
+from hunqi.mirror.settings import Origin
 from hunqi.oci.reference import RepositoryNameError, looks_like_host, parse_repository
 
 
@@ -30,6 +32,12 @@ class NotLocalError(UserError):
     """The name could be an upstream's, so nothing may be pushed to it."""
 
     code: ClassVar[str] = "mirror.not_local"
+
+
+class NotMirroredError(UserError):
+    """The operator's patterns leave this repository of an upstream out."""
+
+    code: ClassVar[str] = "mirror.not_mirrored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +111,29 @@ class Names:
         return Target(upstream, repository)
 
 
-__all__ = ["Names", "NotLocalError", "RepositoryNameError", "Target", "UnknownUpstreamError"]
+def is_mirrored(target: Target, origins: Mapping[str, Origin]) -> bool:
+    """Whether the patterns of the target's upstream, if it has one among ``origins``, let it be mirrored."""
+    origin = origins.get(target.upstream or "")
+    if origin is None:
+        return True
+    repository = target.repository
+    allowed = not origin.allow or any(fnmatchcase(repository, pattern) for pattern in origin.allow)
+    return allowed and not any(fnmatchcase(repository, pattern) for pattern in origin.deny)
+
+
+def require_mirrored(target: Target, origins: Mapping[str, Origin]) -> None:
+    """Raise :class:`NotMirroredError` unless :func:`is_mirrored`."""
+    if not is_mirrored(target, origins):
+        raise NotMirroredError(f"the operator of this mirror does not mirror {target.key}")
+
+
+__all__ = [
+    "Names",
+    "NotLocalError",
+    "NotMirroredError",
+    "RepositoryNameError",
+    "Target",
+    "UnknownUpstreamError",
+    "is_mirrored",
+    "require_mirrored",
+]

@@ -159,8 +159,6 @@ class PeerSettings:
     urls: tuple[str, ...] = ()
     """Peer addresses of the others (this node's own may be among them)."""
     listen: Address | None = None
-    advertise: str | None = None
-    """This node's own URL as the others list it; default ``https://<listen>``."""
     tls: TlsFiles | None = None
     """Certificate, key and authority of the cluster; without it peers speak plain HTTP, allowed on loopback only."""
 

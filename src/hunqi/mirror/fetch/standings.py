@@ -18,8 +18,9 @@ from hunqi.mirror.sources.errors import (
     SourceServerError,
     TooManyRequests,
     Unauthorized,
+    most_telling,
 )
-from hunqi.mirror.sources.model import RemoteBlob
+from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 
 MAX_FAILURES: Final = 4
 """A source that failed so often in a row, without moving the fetch on, is not asked again by this fetch."""
@@ -83,6 +84,9 @@ class Standings:
         if not available:
             return None
         first = available[0]
+        if first.source.kind is SourceKind.PEER:
+            # The owner downloads what it lacks; another peer, asked beside it, would download it again.
+            return first
         pool = [one for one in available if one.source.kind is first.source.kind and one.blob == first.blob]
         if busy:
             pool = [one for one in pool if not self._by_key[one.key].is_rangeless]
@@ -197,6 +201,6 @@ class Standings:
         )
 
     def last_error(self) -> Exception | None:
-        """Return what the last candidate in the order (the one nearest to the truth) said last."""
-        errors = [self._by_key[one.key].error for one in self._candidates]
-        return next((error for error in reversed(errors) if error is not None), None)
+        """Return what the candidates' last errors say together; where others were asked, peers have no say."""
+        heard = [one for one in self._candidates if one.source.kind is not SourceKind.PEER] or self._candidates
+        return most_telling([error for one in heard if (error := self._by_key[one.key].error) is not None])

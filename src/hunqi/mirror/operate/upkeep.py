@@ -10,7 +10,7 @@ from hunqi.errors import DependencyError
 from hunqi.kit.rpc import Payload
 from hunqi.mirror import settings
 from hunqi.mirror.fetch.state import FetchStatus
-from hunqi.mirror.names import Target
+from hunqi.mirror.names import Target, require_mirrored
 from hunqi.mirror.operate.model import OperateWorld, parse_image
 from hunqi.mirror.resolve.warm import WarmBlob, warm
 from hunqi.mirror.store.gc import apply_gc, freed_by, plan_gc, remove_unlinked, unlinked_bytes
@@ -124,8 +124,10 @@ def verify_all(world: OperateWorld, _payload: Payload, emit: Emit) -> Payload:
 def warm_images(world: OperateWorld, payload: Payload, emit: Emit) -> Payload:
     """Fetch whole images, blob after blob."""
     blobs = 0
+    origins = {origin.name: origin for origin in world.settings.upstreams}
     for image in payload["images"]:
         target, reference = parse_image(world.names, world.address, image)
+        require_mirrored(target, origins)
         for step in warm(world.shelf, target, reference, payload.get("platforms") or ()):
             if not isinstance(step, WarmBlob):
                 continue

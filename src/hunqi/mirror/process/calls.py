@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final, ParamSpec, TypeVar
 
-from hunqi.errors import HunqiError, UserError
+from hunqi.errors import UserError
 from hunqi.kit.rpc import Call, Op, Payload, Session
 from hunqi.mirror.fetch.fetch import Fetch
 from hunqi.mirror.fetch.fetches import Fetches
 from hunqi.mirror.names import Target
 from hunqi.mirror.process.metrics import Metrics
+from hunqi.mirror.process.peer_calls import PeerCalls, UnknownManifestError
 from hunqi.mirror.process.progress import Progress
 from hunqi.mirror.process.sourcing import Sourcing, Way
 from hunqi.mirror.resolve.read_ahead import ReadAhead
 from hunqi.mirror.resolve.resolver import Resolver
-from hunqi.mirror.sources.errors import SourceError
+from hunqi.mirror.sources.errors import SourceError, most_telling
 from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.model import LinkKind
@@ -40,12 +41,6 @@ class UnknownBlobError(UserError):
     """No source of the repository has the blob."""
 
     code: ClassVar[str] = "serve.blob_unknown"
-
-
-class UnknownManifestError(UserError):
-    """The local repository has no such manifest, here or on a peer."""
-
-    code: ClassVar[str] = "serve.manifest_unknown"
 
 
 @dataclass(slots=True)
@@ -77,6 +72,7 @@ class WorkerCalls:
     metrics: Metrics
     caching: Caching
     executor: Executor
+    peer_calls: PeerCalls
     _shown: dict[Digest, list[str]] = field(default_factory=dict[Digest, "list[str]"])
     """Through which repositories a running fetch may be read: the one that began it, then those that proved it."""
 
@@ -145,8 +141,8 @@ class WorkerCalls:
         if target.upstream is not None:
             self.resolver.link_blob(target.upstream, target.repository, digest, hops=hops)
         else:
-            self._size(target, digest, hops)
-            self.catalogue.add_link(target.key, digest, kind=LinkKind.BLOB, pushed=True)
+            self._size(target, digest, Way(hops=hops))
+            self.catalogue.add_link(target.key, digest, kind=LinkKind.BLOB, pushed=False)
 
     async def _ping(self, _session: Session, _call: Call, _payload: Payload) -> Payload:
         return {}
@@ -154,7 +150,15 @@ class WorkerCalls:
     async def _manifest(self, _session: Session, _call: Call, payload: Payload) -> Payload:
         target, reference = _target(payload), parse_reference(payload["reference"])
         if target.upstream is None:
-            raise UnknownManifestError(f"{target.key} has no manifest {reference}")
+            if payload["from_peer"]:
+                raise UnknownManifestError(f"{target.key} has no manifest {reference}")
+            return await self._in_thread(
+                self.peer_calls.local_manifest,
+                target,
+                payload["reference"],
+                head=payload["head"],
+                hops=tuple(payload["hops"]),
+            )
         resolved = await self._in_thread(
             self.resolver.manifest,
             target.upstream,
@@ -162,6 +166,7 @@ class WorkerCalls:
             reference,
             head=payload["head"],
             hops=tuple(payload["hops"]),
+            from_peer=payload["from_peer"],
         )
         if not payload["head"]:
             self.read_ahead.note_manifest(target, resolved.digest)
@@ -191,26 +196,29 @@ class WorkerCalls:
 
     async def _blob_size(self, _session: Session, _call: Call, payload: Payload) -> Payload:
         target, digest = _target(payload), Digest.parse(payload["digest"])
-        return {"size": await self._in_thread(self._size, target, digest, tuple(payload["hops"]))}
+        return {"size": await self._in_thread(self._size, target, digest, _way(payload))}
 
     async def _fetch(self, session: Session, _call: Call, payload: Payload) -> Payload:
         target, digest = _target(payload), Digest.parse(payload["digest"])
-        if target.upstream is None and not self.sourcing.has_peers():
+        way = _way(payload)
+        if target.upstream is None and (way.from_peer or not self.sourcing.has_peers()):
             raise UnknownBlobError(f"{target.key} has no blob {digest}")
         content = self.catalogue.content(digest)
         if content is not None and self.catalogue.paths.content_file(digest).exists():
             await self._in_thread(self.show, target, digest, tuple(payload["hops"]))
             return self.progress.stored(digest, content.size)
         running = self.fetches.get(digest)
-        way = Way(hops=tuple(payload["hops"]), from_peer=payload["from_peer"])
         if running is None:
             self.sourcing.set_way(digest, way)
             self._shown[digest] = [target.key]
         elif target.key not in self._shown.setdefault(digest, []):
-            await self._in_thread(self._prove, target, digest, way.hops)
+            await self._in_thread(self._prove, target, digest, way)
             self._shown[digest].append(target.key)
         if not self.caching.is_on():
             return self._full(digest)
+        if target.upstream is None and running is None:
+            # Live nodes answer for themselves first: what a fetch says in the end is whatever its last source said.
+            await self._in_thread(self._size, target, digest, way)
         fetch = self.start_fetch(target, digest, size=None, background=False)
         fetch.set_readers(id(session), payload["readers"])
         if payload["start"]:
@@ -246,42 +254,48 @@ class WorkerCalls:
         self.metrics.take(session, payload["report"])
         return {"text": await self._in_thread(self.metrics.text)}
 
-    def _prove(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> None:
+    def _prove(self, target: Target, digest: Digest, way: Way) -> None:
         """Make sure that a repository may show a blob which is being fetched through others; raises what asking raises.
 
         A manifest can name any digest, so it is believed only where everybody may see what is being fetched.
         """
         rows = (self.catalogue.visibility(repo) for repo in self._shown.get(digest, ()))
         if any(row is not None and row.public for row in rows):
-            self._size(target, digest, hops)
+            self._size(target, digest, way)
         else:
-            self._ask_size(target, digest, hops)
+            self._ask_size(target, digest, way)
 
-    def _size(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> int:
+    def _size(self, target: Target, digest: Digest, way: Way) -> int:
         """Return a blob's size as the repository's own source tells, or its manifest; raises what asking raises."""
-        if self.catalogue.manifests_containing(digest, repo=target.key):
+        if target.upstream is not None and self.catalogue.manifests_containing(digest, repo=target.key):
             known = self.catalogue.expected_size(digest)
             if known is not None:
                 return known
-        return self._ask_size(target, digest, hops)
+        return self._ask_size(target, digest, way)
 
-    def _ask_size(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> int:
+    def _ask_size(self, target: Target, digest: Digest, way: Way) -> int:
         blob = RemoteBlob(upstream=target.upstream, repository=target.repository, digest=digest)
-        failure: HunqiError = UnknownBlobError(f"{target.key} has no blob {digest}")
-        for source in self.sourcing.of_upstream(target.upstream or ""):
+        failures: list[SourceError] = []
+        for source in self.sourcing.of_head(blob, way):
             try:
-                size = source.head_blob(blob, hops=(*hops, self.sourcing.node))
+                size = source.head_blob(blob, hops=(*way.hops, self.sourcing.node))
             except SourceError as error:
-                failure = error
+                if source.kind is SourceKind.PEER and not self.sourcing.could_have(source, error):
+                    continue
+                failures.append(error)
                 if source.kind is SourceKind.UPSTREAM:
                     break
                 continue
             if size is not None:
                 return size
-        raise failure
+        raise most_telling(failures) or UnknownBlobError(f"{target.key} has no blob {digest}")
 
     async def _in_thread(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(call, *args, **kwargs))
+
+
+def _way(payload: Payload) -> Way:
+    return Way(hops=tuple(payload["hops"]), from_peer=payload["from_peer"])
 
 
 def _target(payload: Payload) -> Target:

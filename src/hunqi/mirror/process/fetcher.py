@@ -22,19 +22,26 @@ from hunqi.mirror.fetch.state import FetchStatus
 from hunqi.mirror.names import Names, Target
 from hunqi.mirror.operate.commands import OperateCommands
 from hunqi.mirror.operate.model import OperateWorld
+from hunqi.mirror.peers.elsewhere import Elsewhere, owners_above
+from hunqi.mirror.peers.plan import rank
+from hunqi.mirror.peers.replication import Replicator
+from hunqi.mirror.peers.roster import LivePeer, Roster
 from hunqi.mirror.process.calls import Caching, WorkerCalls
 from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
 from hunqi.mirror.process.counting import Counting
 from hunqi.mirror.process.metrics import Metrics, World, as_payload
+from hunqi.mirror.process.peer_calls import PeerCalls
 from hunqi.mirror.process.progress import Progress, error_data
 from hunqi.mirror.process.relaying import RELAY_SOCKET, Relaying
-from hunqi.mirror.process.sourcing import Sourcing, Way
+from hunqi.mirror.process.sourcing import MAX_OWNERS, Sourcing, Way
 from hunqi.mirror.process.space import Space
 from hunqi.mirror.process.supervisor import ChildContext
 from hunqi.mirror.process.worker import FETCHER_SOCKET
 from hunqi.mirror.resolve.read_ahead import ReadAhead
 from hunqi.mirror.resolve.resolver import Resolver, Surroundings
 from hunqi.mirror.resolve.shelf import Shelf
+from hunqi.mirror.sources.model import RemoteBlob
+from hunqi.mirror.sources.source import Source
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.content import ContentFiles
 from hunqi.mirror.store.errors import StoreFullError
@@ -93,6 +100,8 @@ class _Process:
             Surroundings(
                 catalogue=self._catalogue,
                 sources=self._sourcing.of_upstream,
+                owners=self._owners,
+                has_peers=lambda: bool(self._roster.live()),
                 health=self._sourcing.health,
                 with_credentials=self._sourcing.with_credentials,
                 background=self._submit,
@@ -102,6 +111,11 @@ class _Process:
             settings.tags,
         )
         self._shelf = Shelf(self._catalogue, self._resolver)
+        self._roster = Roster(
+            self._sourcing.peers, node=self._sourcing.node, health=self._sourcing.health, on_return=self._catch_up
+        )
+        self._sourcing.peers_of = self._peers_of
+        self._peer_calls = self._cluster()
         self._metrics = Metrics(self._world)
         self._has_proved: Callable[[str, Digest], bool] = lambda _repo, _digest: False
         self._being_read: Callable[[], frozenset[Digest]] = frozenset
@@ -113,9 +127,10 @@ class _Process:
         self._has_proved, self._being_read = calls.has_proved, calls.being_read
         relaying = Relaying(self._settings.data_dir / RELAY_SOCKET, ports=self._ports, note_way=self._note_way)
         relaying.start()
+        self._roster.start()
         server = RpcServer(
             self._settings.data_dir / FETCHER_SOCKET,
-            {**calls.ops(), **self._commands(calls).ops()},
+            {**calls.ops(), **self._peer_calls.ops(), **self._commands(calls).ops()},
             on_notice=calls.take_notice,
             on_close=calls.close,
             describe_error=error_data,
@@ -132,6 +147,7 @@ class _Process:
                     task.cancel()
         finally:
             await asyncio.to_thread(relaying.stop)
+            await asyncio.to_thread(self._roster.stop)
             await asyncio.to_thread(self._fetches.stop, _STOP_S)
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._sourcing.close()
@@ -159,8 +175,48 @@ class _Process:
             metrics=self._metrics,
             caching=self._caching,
             executor=self._executor,
+            peer_calls=self._peer_calls,
         )
         return calls
+
+    def _cluster(self) -> PeerCalls:
+        health, node = self._sourcing.health, self._sourcing.node
+        return PeerCalls(
+            catalogue=self._catalogue,
+            replicator=Replicator(
+                roster=self._roster,
+                health=health,
+                catalogue=self._catalogue,
+                files=self._files,
+                bring=self._bring,
+            ),
+            elsewhere=Elsewhere(roster=self._roster, health=health, catalogue=self._catalogue, node=node),
+            start_fetch=self._fetch_local,
+            executor=self._executor,
+        )
+
+    def _bring(self, repo: str, digest: Digest) -> None:
+        self._peer_calls.bring_blob(repo, digest)
+
+    def _fetch_local(self, target: Target, digest: Digest) -> Fetch:
+        self._sourcing.set_way(digest, Way())
+        blob = RemoteBlob(upstream=target.upstream, repository=target.repository, digest=digest)
+        return self._fetches.join(blob, repo=target.key, size=None)
+
+    def _catch_up(self, peer: LivePeer) -> None:
+        self._peer_calls.replicator.catch_up(peer)
+
+    def _peers_of(self, blob: RemoteBlob) -> Sequence[Source]:
+        """Return whom to ask before the world: of a mirrored blob its owner, of a local one every live node."""
+        live = self._roster.live()
+        if blob.upstream is None:
+            by_node = {peer.node: peer for peer in live}
+            return [by_node[node].source for node in rank(blob.repository, by_node)]
+        return self._owners(blob.digest)
+
+    def _owners(self, digest: Digest) -> list[Source]:
+        live = self._roster.live()
+        return [peer.source for peer in owners_above(digest, self._sourcing.node, live)[:MAX_OWNERS]]
 
     def _commands(self, calls: WorkerCalls) -> OperateCommands:
         settings = self._settings
@@ -206,8 +262,9 @@ class _Process:
                     "speed": world.source_speed.get(source.id),
                     "fetched_bytes": world.bytes_by_source.get(source.id, 0),
                     "quota": world.quota_remaining.get(source.id),
+                    "quota_limit": world.quota_limit.get(source.id),
                 }
-                for source in self._sourcing.all()
+                for source in self._sources()
             ],
             "fetches": [
                 {
@@ -227,7 +284,7 @@ class _Process:
         done()
 
     def _commit(self, part: Path, digest: Digest, size: int, repos: Sequence[str]) -> None:
-        links = [(repo, LinkKind.BLOB, self._is_local(repo)) for repo in repos]
+        links = [(repo, LinkKind.BLOB, False) for repo in repos]
         try:
             self._files.commit(part, digest, size, links=links)
         except StoreFullError:
@@ -242,14 +299,10 @@ class _Process:
         for repo in repos:
             if self._catalogue.link(repo, digest) is None and not (
                 self._has_proved(repo, digest)
-                and self._catalogue.add_link(repo, digest, kind=LinkKind.BLOB, pushed=self._is_local(repo))
+                and self._catalogue.add_link(repo, digest, kind=LinkKind.BLOB, pushed=False)
             ):
                 return False
         return True
-
-    def _is_local(self, repo: str) -> bool:
-        first, slash, _ = repo.partition("/")
-        return not (slash and first in {origin.name for origin in self._settings.upstreams})
 
     def _note_full(self) -> None:
         if not self._caching.is_on():
@@ -279,19 +332,21 @@ class _Process:
         freed = self._fetches.collect_leftovers(_PART_AGE_S)
         _log.info("collected leftovers: %s, %d bytes of old parts", found, freed)
 
+    def _sources(self) -> list[Source]:
+        return [*(peer.source for peer in self._roster.peers), *self._sourcing.all()]
+
     def _world(self) -> World:
         totals, health = self._catalogue.totals(), self._sourcing.health
-        sources = self._sourcing.all()
+        sources = self._sources()
         states = {source.id: health.state(source.id) for source in sources}
-        remaining = {source.id: source.quota.rate for source in sources}
+        quotas = {source.id: rate for source in sources if (rate := source.quota.rate) is not None}
         return World(
             bytes_by_source=self._counting.by_source(),
             fetches_in_flight=len(self._fetches.active()),
             source_up={name: state.down_until_s is None for name, state in states.items()},
             source_speed={name: state.speed for name, state in states.items() if state.speed is not None},
-            quota_remaining={
-                name: rate.remaining for name, rate in remaining.items() if rate and rate.remaining is not None
-            },
+            quota_remaining={name: rate.remaining for name, rate in quotas.items() if rate.remaining is not None},
+            quota_limit={name: rate.limit for name, rate in quotas.items() if rate.limit is not None},
             cached_bytes=totals.cached_bytes,
             pushed_bytes=totals.pushed_bytes,
             part_bytes=self._fetches.part_bytes(),

@@ -54,6 +54,7 @@ class World:
     source_up: dict[str, bool]
     source_speed: dict[str, float]
     quota_remaining: dict[str, int]
+    quota_limit: dict[str, int]
     cached_bytes: int
     pushed_bytes: int
     part_bytes: int
@@ -149,6 +150,10 @@ def _sources(world: World) -> Iterable[Metric]:
     for source, value in world.quota_remaining.items():
         quota.add_metric([source], value)
     yield quota
+    limit = GaugeMetricFamily("hunqi_mirror_quota_limit", "Pulls in a window, as the upstream said", labels=["source"])
+    for source, value in world.quota_limit.items():
+        limit.add_metric([source], value)
+    yield limit
     yield _gauge("hunqi_mirror_fetches_in_flight", "Blobs that are being fetched", world.fetches_in_flight)
 
 

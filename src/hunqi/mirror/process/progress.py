@@ -38,12 +38,13 @@ class Progress:
         self._loop = loop
         self._on_full = on_full
         self._epoch = uuid.uuid4().hex[:8]
+        self._sequence = itertools.count(1)
         self._watches: dict[Digest, _Watch] = {}
         self._numbers: weakref.WeakKeyDictionary[Fetch, int] = weakref.WeakKeyDictionary()
         self._next_number = itertools.count(1)
         self._ended: OrderedDict[Digest, str] = OrderedDict()
         self._lock = threading.Lock()
-        self._marked: set[Digest] = set()
+        self._marked: set[Fetch] = set()
 
     def follow(self, fetch: Fetch, session: Session) -> Payload:
         """Send ``session`` the states of ``fetch`` from now on; return the present one."""
@@ -54,7 +55,7 @@ class Progress:
         watch.sessions.add(session)
         state = self.describe(fetch)
         if state["status"] != FetchStatus.RUNNING.value:
-            self._watches.pop(fetch.digest, None)
+            self._end(fetch, state)
         return state
 
     def forget(self, session: Session) -> None:
@@ -75,9 +76,11 @@ class Progress:
         return {
             "digest": str(fetch.digest),
             "generation": self._generation(fetch, state.generation),
+            "sequence": next(self._sequence),
             "status": state.status.value,
             "size": state.size,
             "extents": [list(extent) for extent in state.extents],
+            "kept": [list(extent) for extent in fetch.fill.part.kept],
             "verified": state.verified,
             "error": describe_error(state.error) if state.status is FetchStatus.FAILED else None,
         }
@@ -94,12 +97,21 @@ class Progress:
         return {
             "digest": str(digest),
             "generation": generation,
+            "sequence": next(self._sequence),
             "status": FetchStatus.DONE.value,
             "size": size,
             "extents": [[0, size]],
+            "kept": [[0, size]],
             "verified": True,
             "error": None,
         }
+
+    def _end(self, fetch: Fetch, state: Payload) -> None:
+        self._watches.pop(fetch.digest, None)
+        if state["status"] == FetchStatus.DONE.value:
+            self._ended[fetch.digest] = state["generation"]
+            if len(self._ended) > _ENDED_LIMIT:
+                self._ended.popitem(last=False)
 
     def _generation(self, fetch: Fetch, discarded: int) -> str:
         """Return what no other fetch, and no other life of this process, ever says."""
@@ -110,14 +122,14 @@ class Progress:
 
     def _mark(self, fetch: Fetch) -> None:
         with self._lock:
-            if fetch.digest in self._marked:
+            if fetch in self._marked:
                 return
-            self._marked.add(fetch.digest)
+            self._marked.add(fetch)
         self._loop.call_soon_threadsafe(self._tell, fetch)
 
     def _tell(self, fetch: Fetch) -> None:
         with self._lock:
-            self._marked.discard(fetch.digest)
+            self._marked.discard(fetch)
         watch = self._watches.get(fetch.digest)
         if watch is None or watch.fetch is not fetch:
             return
@@ -125,11 +137,7 @@ class Progress:
         for session in watch.sessions:
             session.notify("progress", str(fetch.digest), state)
         if state["status"] != FetchStatus.RUNNING.value:
-            del self._watches[fetch.digest]
-        if state["status"] == FetchStatus.DONE.value:
-            self._ended[fetch.digest] = state["generation"]
-            if len(self._ended) > _ENDED_LIMIT:
-                self._ended.popitem(last=False)
+            self._end(fetch, state)
         if state["status"] == FetchStatus.NO_SPACE.value:
             self._on_full()
 

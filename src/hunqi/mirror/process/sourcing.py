@@ -8,10 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+from hunqi.mirror.peers.client import PeerClient
+from hunqi.mirror.peers.roster import Peer
 from hunqi.mirror.settings import MirrorSettings, Origin
+from hunqi.mirror.sources.errors import NotFound, SourceError, SourceServerError
 from hunqi.mirror.sources.health import HealthMemory
 from hunqi.mirror.sources.model import RemoteBlob, SourceKind
 from hunqi.mirror.sources.proxies import ProxyRules
@@ -49,12 +52,22 @@ class BoundSource:
         return self.source.kind
 
     def open_blob(self, blob: RemoteBlob, /, *, start: int, end: int | None, if_match_etag: str | None) -> BlobStream:
-        """Open a range of a blob; raises :class:`SourceError`."""
-        return self.source.open_blob(blob, start=start, end=end, if_match_etag=if_match_etag, hops=self.hops)
+        """Open a range of a blob; raises :class:`SourceError`.
+
+        A peer whose own sources fail is well: it does not have the blob, and the next source is asked.
+        """
+        try:
+            return self.source.open_blob(blob, start=start, end=end, if_match_etag=if_match_etag, hops=self.hops)
+        except SourceServerError as error:
+            if self.kind is SourceKind.PEER and blob.upstream is not None:
+                raise NotFound(self.id, f"could not get it either: {error.reason}") from error
+            raise
 
 
 PeersOf = Callable[[RemoteBlob], Sequence[Source]]
 """The peers to ask for a blob, best first."""
+MAX_OWNERS: Final = 2
+"""Peers that are asked for a mirrored blob before this node goes upstream itself: each that fails costs time."""
 
 
 class Sourcing:
@@ -74,11 +87,28 @@ class Sourcing:
         )
         self._lock = threading.Lock()
         self._ways: dict[Digest, Way] = {}
+        self.peers: Final = [self._peer(url) for url in settings.peers.urls]
         self.peers_of: PeersOf = lambda _blob: ()
 
     def source(self, origin: Origin, kind: SourceKind) -> Source:
         """Return a new source with this mirror's deadlines and proxies."""
         return Source(origin, kind, deadlines=self._settings.deadlines, proxies=self._proxies)
+
+    def _peer(self, url: str) -> Peer:
+        """Return how a node is reached: straight, with the cluster's certificates and no others, on short notice."""
+        tls, deadlines = self._settings.peers.tls, self._settings.deadlines
+        origin = Origin(
+            name="peer",
+            url=url,
+            ca_file=tls.ca_file if tls else None,
+            client_cert_file=tls.cert_file if tls else None,
+            client_key_file=tls.key_file if tls else None,
+        )
+        # The owner answers when its own source has: it may take as long as that takes.
+        patience_s = deadlines.connect_s + deadlines.first_byte_s + 1.0
+        near = replace(deadlines, connect_s=min(1.0, deadlines.connect_s), first_byte_s=patience_s)
+        source = Source(origin, SourceKind.PEER, deadlines=near, proxies=ProxyRules())
+        return Peer(source, PeerClient(origin, label=source.id))
 
     def all(self) -> list[Source]:
         """Return the upstreams and relays."""
@@ -98,6 +128,11 @@ class Sourcing:
         """Whether other nodes of the cluster are configured."""
         return bool(self._settings.peers.urls)
 
+    def could_have(self, peer: Source, error: SourceError) -> bool:
+        """Whether a peer that failed may still have what it was asked for: it is live, and did not say no."""
+        self.health.failed(peer.id, error.blame)
+        return not isinstance(error, NotFound) and self.health.state(peer.id).down_until_s is None
+
     def set_way(self, digest: Digest, way: Way) -> None:
         """Remember how the first question for a blob came."""
         with self._lock:
@@ -112,9 +147,18 @@ class Sourcing:
         """Return the sources of a blob, best first: the peer that owns it, relays, the upstream."""
         with self._lock:
             way = self._ways.get(blob.digest, Way())
+        return [BoundSource(source, (*way.hops, self.node)) for source in self._asked(blob, way)]
+
+    def of_head(self, blob: RemoteBlob, way: Way) -> Sequence[Source]:
+        """Return who can tell of a blob whether it is there, in the order of asking."""
+        if blob.upstream is not None:
+            return self.of_upstream(blob.upstream)
+        return self._asked(blob, way)
+
+    def _asked(self, blob: RemoteBlob, way: Way) -> Sequence[Source]:
         peers = () if way.from_peer else self.peers_of(blob)
         others = self.of_upstream(blob.upstream) if blob.upstream else ()
-        return [BoundSource(source, (*way.hops, self.node)) for source in (*peers, *others)]
+        return (*peers, *others)
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -3,6 +3,9 @@
 It has no event loop and no threads, so that forking is safe at any time and the children share its imported code: that
 is what keeps several processes within the memory of little more than one. When it dies, however it dies, the children
 see the end of a pipe and stop.
+
+Each worker has a listening socket of its own, which the supervisor holds too: clients that wait in it are not reset
+when the worker ends, but served by the next one.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,12 +34,15 @@ from hunqi.mirror.store.errors import StoreDirectoryError
 _log: Final = logging.getLogger(__name__)
 _FIRST_DELAY_S: Final = 0.05
 _LONGEST_DELAY_S: Final = 5.0
+_LONGEST_WORKER_DELAY_S: Final = 1.0
+"""Clients wait for a worker that is started again."""
 _STEADY_S: Final = 30.0
 """A child that lived so long is restarted without delay."""
 _FETCHER_STOP_S: Final = 15.0
 _LISTEN_S: Final = 15.0
 RELOAD_REFUSED: Final = "reload.refused"
 """In the data directory: why the last reload was not done, if it was not."""
+_LOOK_S: Final = 0.1
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -65,6 +72,10 @@ class ChildContext:
     """Descriptor to which a worker writes a byte once it listens."""
     index: int
     """Of the worker, from 0; the fetcher's is -1."""
+    instance: str
+    """Names this run of the supervisor, for the other nodes of a cluster."""
+    listeners: tuple[int, ...] = ()
+    """Descriptors of the sockets in which clients of a worker wait; they are the worker's to close."""
 
 
 ChildMain = Callable[[ChildContext], None]
@@ -111,8 +122,10 @@ class Supervisor:
             gc.collect()
             gc.freeze()
             self._pipe = (reader, writer)
+            self._instance = uuid.uuid4().hex
             self._ready = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._addresses = (address, peer_address)
+            stack.callback(self._close_listeners)
             self._start_all()
             self._await_workers()
             self.on_listening(address)
@@ -120,31 +133,47 @@ class Supervisor:
 
     _pipe: tuple[int, int] = (-1, -1)
     _ready: tuple[int, int] = (-1, -1)
+    _instance: str = ""
     _addresses: tuple[Address, Address | None] = (Address("", 0), None)
+    _listeners: list[socket.socket] = field(default_factory=list[socket.socket])
+    """One for each worker, and those of workers that a reload took away, shared among the others."""
 
     def _start_all(self) -> None:
+        while len(self._listeners) < self.settings.workers:
+            self._listeners.append(shared_listener(self._addresses[0]))
         self._start(_Child(-1, self.fetcher_main))
         for index in range(self.settings.workers):
             self._start(_Child(index, self.worker_main))
 
     def _await_workers(self) -> None:
-        """Wait until as many workers as were started listen, or for as long as may be expected of them."""
+        """Wait until as many workers as were started listen, one has died, or it took longer than may be expected."""
         deadline, listening = time.monotonic() + _LISTEN_S, 0
-        while listening < self.settings.workers and (left_s := deadline - time.monotonic()) > 0:
-            readable, _, _ = select.select([self._ready[0]], [], [], left_s)
+        while listening < self.settings.workers and not self._waiting and time.monotonic() < deadline:
+            readable, _, _ = select.select([self._ready[0]], [], [], _LOOK_S)
             if readable:
                 listening += len(os.read(self._ready[0], 64))
+            else:
+                self._waiting += self._reap()
 
     def _start(self, child: _Child) -> None:
         address, peer_address = self._addresses
+        own = self._listeners[child.index :: self.settings.workers] if child.index >= 0 else []
         context = ChildContext(
-            self.settings, address, peer_address, parent=self._pipe[0], ready=self._ready[1], index=child.index
+            self.settings,
+            address,
+            peer_address,
+            parent=self._pipe[0],
+            ready=self._ready[1],
+            index=child.index,
+            instance=self._instance,
+            listeners=tuple(listener.fileno() for listener in own),
         )
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            _become(child.main, context, self._pipe[1])
+            others = [listener.fileno() for listener in self._listeners if listener not in own]
+            _become(child.main, context, not_ours=[self._pipe[1], *others])
         child.pid, child.started_at, child.due_at = pid, time.monotonic(), None
         self._children[pid] = child
 
@@ -171,7 +200,8 @@ class Supervisor:
                 self._retired.discard(pid)
                 continue
             lived_s = time.monotonic() - child.started_at
-            longer_s = max(_FIRST_DELAY_S, min(_LONGEST_DELAY_S, child.delay_s * 2))
+            longest_s = _LONGEST_DELAY_S if child.index == -1 else _LONGEST_WORKER_DELAY_S
+            longer_s = max(_FIRST_DELAY_S, min(longest_s, child.delay_s * 2))
             child.delay_s = _FIRST_DELAY_S if lived_s > _STEADY_S else longer_s
             child.due_at = time.monotonic() + child.delay_s
             _log.error("%s ended (%s), starting it again in %.2f s", _name(child), _describe(status), child.delay_s)
@@ -221,10 +251,16 @@ class Supervisor:
 
     def _stop(self) -> int:
         """Stop the workers, when they have drained the fetcher, and whoever does not stop by force."""
+        self._close_listeners()
         fetchers = [pid for pid, child in self._children.items() if child.index == -1]
         workers = [pid for pid in (*self._children, *self._retired) if pid not in fetchers]
         clean = _end(workers, self.settings.drain_s + 2.0)
         return 0 if _end(fetchers, _FETCHER_STOP_S) and clean else 1
+
+    def _close_listeners(self) -> None:
+        """Let nobody wait here any more."""
+        while self._listeners:
+            self._listeners.pop().close()
 
 
 def make_private(data_dir: Path) -> None:
@@ -283,10 +319,11 @@ def shared_listener(address: Address) -> socket.socket:
     return sock
 
 
-def _become(main: ChildMain, context: ChildContext, writer: int) -> NoReturn:
+def _become(main: ChildMain, context: ChildContext, *, not_ours: list[int]) -> NoReturn:
     status = 1
     try:
-        os.close(writer)
+        for descriptor in not_ours:
+            os.close(descriptor)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from aiohttp import web
 
 from hunqi.kit.rpc import Payload, RpcClient
 from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.names import Names
+from hunqi.mirror.peers.model import NodeIdentity
 from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
 from hunqi.mirror.process.relaying import RELAY_SOCKET
 from hunqi.mirror.process.supervisor import ChildContext, shared_listener
 from hunqi.mirror.serve.accounts import AccessLog, Counters
 from hunqi.mirror.serve.blobs import BlobEndpoints
+from hunqi.mirror.serve.cluster import ClusterEndpoints
 from hunqi.mirror.serve.door import Door
 from hunqi.mirror.serve.fetcher import FetcherClient, FetchState
 from hunqi.mirror.serve.follow import Followers, open_part_or_content
@@ -32,12 +35,13 @@ from hunqi.mirror.serve.push import PushEndpoints
 from hunqi.mirror.serve.relayed import Relays
 from hunqi.mirror.serve.token import TokenEndpoint
 from hunqi.mirror.serve.worker import Touches, Worker, report_every
-from hunqi.mirror.settings import MirrorSettings, TlsFiles
+from hunqi.mirror.settings import Address, MirrorSettings, TlsFiles
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.content import ContentFiles
 from hunqi.mirror.store.model import LinkKind
 from hunqi.mirror.store.uploads import Uploads
 from hunqi.oci.digest import Digest
+from hunqi.oci.manifest import Manifest
 from hunqi.oci.reference import Reference, Tag
 
 FETCHER_SOCKET: Final = "fetcher.sock"
@@ -45,6 +49,9 @@ _PUSH_THREADS: Final = 8
 _TOUCH_S: Final = 1.0
 _REPORT_S: Final = 1.0
 _KEEP_ALIVE_S: Final = 75.0
+_LEAVE_S: Final = 1.0
+"""Longest wait for the next request on a connection that is open when the worker leaves."""
+_LEAVE_STEP_S: Final = 0.02
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -70,10 +77,12 @@ class _Process:
         self._told_reading = False
         self._executor = ThreadPoolExecutor(_PUSH_THREADS, thread_name_prefix="push")
         self._lost_fetcher = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._listeners: list[socket.socket] = []
         self._log = _access_log(settings)
 
     async def run(self) -> None:
-        context, settings = self._context, self._settings
+        context = self._context
         stop = stop_event(context.parent)
         worker = self._build()
         async with asyncio.TaskGroup() as group:
@@ -83,13 +92,12 @@ class _Process:
                 group.create_task(report_every(_TOUCH_S, self._hand_over_touches)),
                 group.create_task(report_every(_REPORT_S, self._hand_over_counts)),
             ]
-            runners = [await _serve(worker.answer, context, settings)]
+            runners = [await self._serve(worker.answer)]
             if context.peer_address is not None:
-                runners.append(await _serve_peers(worker.answer_peer, context, settings))
+                runners.append(await self._serve_peers(worker.answer_peer, context.peer_address))
             os.write(context.ready, b".")
             await stop.wait()
-            for runner in runners:
-                await runner.cleanup()
+            await self._leave(runners)
             self._hand_over_touches()
             self._hand_over_counts()
             await asyncio.sleep(0.05)
@@ -122,6 +130,7 @@ class _Process:
                 if origin.credentials_file is not None or origin.credential_helper is not None
             ),
         )
+        uploads = Uploads(catalogue, self._files)
         return Worker(
             door=door,
             manifests=ManifestEndpoints(
@@ -142,19 +151,80 @@ class _Process:
             ),
             push=PushEndpoints(
                 catalogue=catalogue,
-                uploads=Uploads(catalogue, self._files),
+                uploads=uploads,
                 may_read=door.may_read_for_mount,
                 source_of=lambda name: names.resolve(name).key,
                 after_commit=self._after_commit,
                 after_delete=self._after_delete,
+                bring=self._bring,
                 location_base=lambda _request: "",
                 executor=self._executor,
+            ),
+            peer_push=PushEndpoints(
+                catalogue=catalogue,
+                uploads=uploads,
+                may_read=_any_node_may,
+                source_of=lambda name: names.resolve_push(name).key,
+                after_commit=_done,
+                after_delete=_nobody_had_it,
+                bring=_done,
+                location_base=lambda _request: "",
+                executor=self._executor,
+            ),
+            cluster=ClusterEndpoints(
+                identity=NodeIdentity(door.node_id, self._context.instance),
+                catalogue=catalogue,
+                fetcher=self._fetcher,
+                has_peers=bool(settings.peers.urls),
             ),
             token=TokenEndpoint(gate, door),
             health=HealthEndpoints(fetcher=self._fetcher, counters=self._counters, worker=self._context.index),
             counters=self._counters,
             access_log=self._log,
         )
+
+    async def _serve(self, handler: Answer) -> web.ServerRunner:
+        runner = await self._runner(handler)
+        for descriptor in self._context.listeners:
+            self._listeners.append(socket.socket(fileno=descriptor))
+            await web.SockSite(runner, self._listeners[-1], ssl_context=_tls(self._settings.tls)).start()
+        return runner
+
+    async def _serve_peers(self, handler: Answer, address: Address) -> web.ServerRunner:
+        runner = await self._runner(handler)
+        site = web.SockSite(runner, shared_listener(address), ssl_context=_tls(self._settings.peers.tls))
+        await site.start()
+        return runner
+
+    async def _runner(self, handler: Answer) -> web.ServerRunner:
+        server = web.Server(
+            handler,
+            request_factory=partial(_Request, self._leaving),
+            access_log=None,
+            handler_cancellation=True,
+            auto_decompress=False,
+            keepalive_timeout=_KEEP_ALIVE_S,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=self._settings.drain_s)
+        await runner.setup()
+        return runner
+
+    async def _leave(self, runners: list[web.ServerRunner]) -> None:
+        """Accept no more, answer what was sent already, and say with each answer that it is the connection's last."""
+        self._leaving.set()
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+        await asyncio.sleep(_LEAVE_STEP_S)  # asyncio drops whom it accepted in the very step in which a server closes
+        for runner in runners:
+            for site in list(runner.sites):
+                await site.stop()
+        deadline = asyncio.get_running_loop().time() + _LEAVE_S
+        while any(runner.server and runner.server.connections for runner in runners):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(_LEAVE_STEP_S)
+        for runner in runners:
+            await runner.cleanup()
 
     def _on_notice(self, topic: str, payload: Payload) -> None:
         if topic == "progress":
@@ -174,9 +244,16 @@ class _Process:
         if self._settings.peers.urls:
             await self._fetcher.replicate(repo, digest, kind=kind.name, tags=tuple(tag.name for tag in tags))
 
-    async def _after_delete(self, repo: str, reference: Reference, kind: LinkKind) -> None:
+    async def _after_delete(self, repo: str, reference: Reference, kind: LinkKind) -> bool:
+        if not self._settings.peers.urls:
+            return False
+        return await self._fetcher.withdraw(repo, reference, kind=kind.name)
+
+    async def _bring(self, repo: str, manifest: Manifest, missing: Sequence[Digest]) -> None:
         if self._settings.peers.urls:
-            await self._fetcher.withdraw(repo, reference, kind=kind.name)
+            children = [child.digest for child in manifest.manifests if child.digest in missing]
+            blobs = [digest for digest in missing if digest not in children]
+            await self._fetcher.bring(repo, blobs=blobs, manifests=children)
 
     def _hand_over_touches(self) -> None:
         used, being_read = self._touches.take(), self._touches.being_read()
@@ -188,31 +265,31 @@ class _Process:
         self._fetcher.report(self._context.index, {"worker": self._context.index, "report": self._counters.report()})
 
 
-async def _serve(handler: Answer, context: ChildContext, settings: MirrorSettings) -> web.ServerRunner:
-    runner = await _runner(handler, settings)
-    await web.SockSite(runner, shared_listener(context.address), ssl_context=_tls(settings.tls)).start()
-    return runner
+async def _any_node_may(_request: web.BaseRequest, _repo: str) -> bool:
+    return True
 
 
-async def _serve_peers(handler: Answer, context: ChildContext, settings: MirrorSettings) -> web.ServerRunner:
-    runner = await _runner(handler, settings)
-    assert context.peer_address is not None  # noqa: S101
-    site = web.SockSite(runner, shared_listener(context.peer_address), ssl_context=_tls(settings.peers.tls))
-    await site.start()
-    return runner
+async def _done(*_told: object) -> None:
+    """What comes from another node goes no further."""
 
 
-async def _runner(handler: Answer, settings: MirrorSettings) -> web.ServerRunner:
-    server = web.Server(
-        handler,
-        access_log=None,
-        handler_cancellation=True,
-        auto_decompress=False,
-        keepalive_timeout=_KEEP_ALIVE_S,
-    )
-    runner = web.ServerRunner(server, shutdown_timeout=settings.drain_s)
-    await runner.setup()
-    return runner
+async def _nobody_had_it(_repo: str, _reference: Reference, _kind: LinkKind) -> bool:
+    return False
+
+
+class _Request(web.BaseRequest):
+    """A request whose connection ends with its answer once the worker is leaving."""
+
+    def __init__(
+        self, leaving: asyncio.Event, message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+    ) -> None:  # the types of the parts are aiohttp's own
+        super().__init__(message, payload, protocol, writer, task, asyncio.get_running_loop())
+        self._leaving = leaving
+
+    @property
+    def keep_alive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  # cached there, not here
+        """Whether the connection takes another request."""
+        return super().keep_alive and not self._leaving.is_set()
 
 
 def _tls(files: TlsFiles | None) -> ssl.SSLContext | None:

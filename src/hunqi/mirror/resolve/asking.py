@@ -16,11 +16,13 @@ from hunqi.mirror.resolve.errors import RelayLoop, RepositoryDenied, UpstreamLim
 from hunqi.mirror.resolve.memory import Expiring
 from hunqi.mirror.resolve.plan import Failure, bound_retry_after
 from hunqi.mirror.sources.errors import (
+    Blame,
     Forbidden,
     LoopDetected,
     NotFound,
     SourceCut,
     SourceError,
+    SourceServerError,
     SourceTimeout,
     SourceUnreachable,
     TooManyRequests,
@@ -139,17 +141,20 @@ class Asking:
         self._limited: Expiring[str, bool] = Expiring(clock)
 
     def ask(
-        self, home: Target, question: Callable[[SourcePort], T], *, anonymous: bool = False, peers: bool = True
+        self,
+        home: Target,
+        question: Callable[[SourcePort], T],
+        *,
+        anonymous: bool = False,
+        first: Sequence[SourcePort] = (),
     ) -> Answer[T]:
         """Return the first answer to ``question``; raise :class:`Unanswered`.
 
-        ``anonymous``: the question sends no credentials. ``peers``: whether peers may answer it.
+        ``anonymous``: the question sends no credentials. ``first``: the peers to ask before everyone else.
         """
         by_stranger = anonymous or not self.could_use_credentials(home)
         tried: list[_Tried] = []
-        for source in self._sources(home.upstream or ""):
-            if source.kind is SourceKind.PEER and not peers:
-                continue
+        for source in (*first, *self._sources(home.upstream or "")):
             avoided = self._avoid(source)
             if avoided is not None:
                 tried.append(avoided)
@@ -167,7 +172,7 @@ class Asking:
 
     def is_in_trouble(self, home: Target) -> bool:
         """Whether the upstream and its relays are all known to limit us or to be down."""
-        sources = [one for one in self._sources(home.upstream or "") if one.kind is not SourceKind.PEER]
+        sources = self._sources(home.upstream or "")
         return all(self._limited.get(one.id) or self._health.state(one.id).down_until_s is not None for one in sources)
 
     def could_use_credentials(self, home: Target) -> bool:
@@ -183,7 +188,9 @@ class Asking:
         return None
 
     def _note(self, source: SourcePort, error: SourceError) -> _Tried:
-        self._health.failed(source.id, error.blame)
+        # A peer that could not get it either has answered: its own sources failed.
+        passes_on = source.kind is SourceKind.PEER and isinstance(error, SourceServerError)
+        self._health.failed(source.id, Blame.ANSWERED if passes_on else error.blame)
         if isinstance(error, TooManyRequests):
             self._limited.put(source.id, True, for_s=bound_retry_after(error.retry_after_s))
         return _Tried(source, classify(error), str(error), isinstance(error, Unauthorized))

@@ -49,7 +49,7 @@ class BlobLinks:
             return content.size
         if not self._is_implied(home, digest):
             blob = RemoteBlob(upstream=home.upstream, repository=home.repository, digest=digest)
-            self._room.asking.ask(home, lambda source: source.head_blob(blob, hops=hops), peers=False)
+            self._room.asking.ask(home, lambda source: source.head_blob(blob, hops=hops))
         try:
             is_linked = self._room.catalogue.add_link(home.key, digest, kind=LinkKind.BLOB, pushed=False)
         except (StoreFullError, StoreUnavailableError):

@@ -13,7 +13,7 @@ from typing import Final, cast
 from hunqi.mirror.names import Target
 from hunqi.mirror.resolve.asking import Unanswered
 from hunqi.mirror.resolve.errors import ManifestUnknown
-from hunqi.mirror.resolve.manifests import Room
+from hunqi.mirror.resolve.manifests import Ask, Room
 from hunqi.mirror.resolve.memory import Expiring
 from hunqi.mirror.resolve.model import PassedDocument
 from hunqi.mirror.resolve.plan import Failure, Freshness, OnFailure, decide, on_failure
@@ -104,9 +104,7 @@ class Documents:
     def _ask(self, question: _Question) -> PassedDocument:
         home, hops = question.home, question.hops
         try:
-            answer = self._room.asking.ask(
-                home, lambda source: source.get_document(home, question.path, hops=hops), peers=False
-            )
+            answer = self._room.asking.ask(home, lambda source: source.get_document(home, question.path, hops=hops))
         except Unanswered as unanswered:
             if question.subject is None or unanswered.failure is not Failure.UNKNOWN:
                 raise
@@ -124,7 +122,7 @@ class Documents:
         tag = Tag(f"{subject.algorithm}-{subject.hex[:64]}")
         body = _NO_REFERRERS
         try:
-            resolved = self._tags.resolve(question.home, tag, head=False, hops=question.hops)
+            resolved = self._tags.resolve(question.home, tag, head=False, ask=Ask(hops=question.hops, peers=False))
         except ManifestUnknown:
             pass
         else:

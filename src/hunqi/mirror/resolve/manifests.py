@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from hunqi.mirror.names import Target
@@ -38,8 +39,20 @@ class Room:
     asking: Asking
     flights: Flights
     visibilities: Visibilities
+    owners: Callable[[Digest], Sequence[SourcePort]]
+    has_peers: Callable[[], bool]
     settings: TagSettings
     clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """How a question may go on from here."""
+
+    hops: tuple[str, ...]
+    """The mirrors that it passed, this one included."""
+    peers: bool
+    """Whether nodes of this cluster may be asked."""
 
 
 class Manifests:
@@ -61,7 +74,7 @@ class Manifests:
             return None
         return Resolved(digest=digest, media_type=body.media_type, size=len(body.data), body=body.data)
 
-    def by_digest(self, home: Target, digest: Digest, *, head: bool, hops: tuple[str, ...]) -> Resolved:
+    def by_digest(self, home: Target, digest: Digest, *, head: bool, ask: Ask) -> Resolved:
         """Return the manifest, fetched if need be; for a HEAD the upstream's HEAD is enough.
 
         Raises the errors of :mod:`hunqi.mirror.resolve.errors`.
@@ -72,21 +85,23 @@ class Manifests:
         self.refuse_if_unknown(home, digest)
         key = ("manifest", home.key, digest, head)
         try:
-            return self._room.flights.do(key, lambda: self._obtain(home, digest, head=head, hops=hops), depth=len(hops))
+            obtain = partial(self._obtain, home, digest, head=head, ask=ask)
+            return self._room.flights.do(key, obtain, depth=len(ask.hops))
         except Unanswered as unanswered:
-            raise self.settle(home, digest, unanswered, hops) from unanswered
+            raise self.settle(home, digest, unanswered, ask.hops) from unanswered
 
-    def fetch(self, home: Target, reference: Reference, *, tag: Tag | None, hops: tuple[str, ...]) -> Resolved:
+    def fetch(self, home: Target, reference: Reference, *, tag: Tag | None, ask: Ask) -> Resolved:
         """GET a manifest, keep it and point ``tag`` at it. Raises :class:`Unanswered`."""
 
         def question(source: SourcePort) -> tuple[ManifestBody, Manifest]:
-            got = source.get_manifest(home, reference, hops=hops)
+            got = source.get_manifest(home, reference, hops=ask.hops)
             try:
                 return got, Manifest.parse(got.data, got.media_type)
             except ManifestError as error:
                 raise SourceMisbehaves(source.id, f"sent a manifest that cannot be kept: {error}") from error
 
-        answer = self._room.asking.ask(home, question)
+        first = self._room.owners(reference) if ask.peers and isinstance(reference, Digest) else ()
+        answer = self._room.asking.ask(home, question, first=first)
         got, manifest = answer.value
         resolved = self._keep(home, got, manifest, tag)
         self._unknown.forget((home.key, reference))
@@ -120,18 +135,18 @@ class Manifests:
         if self._unknown.get((home.key, reference)):
             raise ManifestUnknown(home.key, str(reference))
 
-    def _obtain(self, home: Target, digest: Digest, *, head: bool, hops: tuple[str, ...]) -> Resolved:
+    def _obtain(self, home: Target, digest: Digest, *, head: bool, ask: Ask) -> Resolved:
         found = self.find(home, digest)
         if found is not None:
             return found
         if head or self._room.catalogue.content(digest) is not None:
-            seen = self.head(home, digest, hops=hops)
+            seen = self.head(home, digest, hops=ask.hops)
             linked = self._link(home, digest)
             if linked is not None:
                 return linked
             if head and seen.size is not None:
                 return Resolved(digest=digest, media_type=seen.media_type, size=seen.size)
-        return self.fetch(home, digest, tag=None, hops=hops)
+        return self.fetch(home, digest, tag=None, ask=ask)
 
     def _link(self, home: Target, digest: Digest) -> Resolved | None:
         """Show through this repository what is stored for another one, now that a HEAD has shown it to be here too."""

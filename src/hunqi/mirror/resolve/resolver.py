@@ -17,7 +17,7 @@ from hunqi.mirror.resolve.blobs import BlobLinks
 from hunqi.mirror.resolve.documents import Documents
 from hunqi.mirror.resolve.errors import RelayLoop
 from hunqi.mirror.resolve.flights import Flights
-from hunqi.mirror.resolve.manifests import Manifests, OnManifest, Room
+from hunqi.mirror.resolve.manifests import Ask, Manifests, OnManifest, Room
 from hunqi.mirror.resolve.model import PassedDocument, Resolved
 from hunqi.mirror.resolve.tags import Tags
 from hunqi.mirror.resolve.visibility import Visibilities
@@ -39,7 +39,11 @@ class Surroundings:
 
     catalogue: Catalogue
     sources: Callable[[str], Sequence[SourcePort]]
-    """The sources of an upstream in the order of asking: peers, relays, the upstream itself."""
+    """The sources of an upstream in the order of asking: relays, the upstream itself."""
+    owners: Callable[[Digest], Sequence[SourcePort]]
+    """The peers to ask for a manifest before those: the node that owns it, unless that is this one."""
+    has_peers: Callable[[], bool]
+    """Whether another node of the cluster is live."""
     health: HealthMemory
     """Who is down, shared with the fetches."""
     with_credentials: Callable[[str], bool]
@@ -73,6 +77,8 @@ class Resolver:
             asking=asking,
             flights=flights,
             visibilities=self._visibilities,
+            owners=around.owners,
+            has_peers=around.has_peers,
             settings=settings,
             clock=around.clock,
         )
@@ -82,17 +88,26 @@ class Resolver:
         self._blobs = BlobLinks(room)
 
     def manifest(
-        self, upstream: str, repository: str, reference: Reference, *, head: bool = False, hops: tuple[str, ...] = ()
+        self,
+        upstream: str,
+        repository: str,
+        reference: Reference,
+        *,
+        head: bool = False,
+        hops: tuple[str, ...] = (),
+        from_peer: bool = False,
     ) -> Resolved:
         """Return what ``reference`` means in a mirrored repository; ``hops`` are the mirrors that were passed.
 
+        ``from_peer``: a node of this cluster asks, so no peer is asked in turn.
         A GET's manifest is in the store then, or in ``body`` if the disk is full; a HEAD downloads nothing.
         Raises ``ManifestUnknown``, ``RepositoryDenied``, ``UpstreamLimited``, ``UpstreamUnavailable`` or ``RelayLoop``.
         """
         home, passed = Target(upstream, repository), self._pass(upstream, hops)
+        ask = Ask(hops=passed, peers=not from_peer)
         if isinstance(reference, Digest):
-            return self._manifests.by_digest(home, reference, head=head, hops=passed)
-        return self._tags.resolve(home, reference, head=head, hops=passed)
+            return self._manifests.by_digest(home, reference, head=head, ask=ask)
+        return self._tags.resolve(home, reference, head=head, ask=ask)
 
     def visibility(
         self, upstream: str, repository: str, reference: Reference | None = None, *, hops: tuple[str, ...] = ()

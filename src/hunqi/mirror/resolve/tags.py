@@ -11,7 +11,7 @@ from typing import Final
 
 from hunqi.mirror.names import Target
 from hunqi.mirror.resolve.asking import Unanswered
-from hunqi.mirror.resolve.manifests import Manifests, Room
+from hunqi.mirror.resolve.manifests import Ask, Manifests, Room
 from hunqi.mirror.resolve.memory import Expiring
 from hunqi.mirror.resolve.model import Resolved
 from hunqi.mirror.resolve.plan import Failure, Freshness, OnFailure, decide, on_failure
@@ -41,7 +41,7 @@ class _Question:
     home: Target
     tag: Tag
     head: bool
-    hops: tuple[str, ...]
+    ask: Ask
 
     @property
     def key(self) -> tuple[str, Tag]:
@@ -66,20 +66,20 @@ class Tags:
         self._manifests = manifests
         self._seen: Expiring[tuple[str, Tag], _Seen] = Expiring(room.clock)
 
-    def resolve(self, home: Target, tag: Tag, *, head: bool, hops: tuple[str, ...]) -> Resolved:
+    def resolve(self, home: Target, tag: Tag, *, head: bool, ask: Ask) -> Resolved:
         """Return what ``tag`` means; raises the errors of :mod:`hunqi.mirror.resolve.errors`."""
-        question = _Question(home=home, tag=tag, head=head, hops=hops)
+        question = _Question(home=home, tag=tag, head=head, ask=ask)
         held = self._hold(question)
         key = ("tag", home.key, tag, head)
         freshness = self._decide(question, held)
         if held is not None and freshness is Freshness.FRESH:
             return self._answer(question, held)
         if held is not None and freshness is Freshness.SERVE_AND_REVALIDATE:
-            self._room.flights.start(key, lambda: self._refresh(question), depth=len(hops))
+            self._room.flights.start(key, lambda: self._refresh(question), depth=len(ask.hops))
             return self._answer(question, held)
         if held is None:
             self._manifests.refuse_if_unknown(home, tag)
-        return self._room.flights.do(key, lambda: self._refresh(question), depth=len(hops))
+        return self._room.flights.do(key, lambda: self._refresh(question), depth=len(ask.hops))
 
     def forget(self, home: Target, tag: Tag) -> None:
         """Drop what is known of a tag, so that the next question goes to the sources."""
@@ -132,14 +132,15 @@ class Tags:
                     self.forget(question.home, question.tag)
                 case _:
                     pass
-            error = self._manifests.settle(question.home, question.tag, unanswered, question.hops)
+            error = self._manifests.settle(question.home, question.tag, unanswered, question.ask.hops)
             raise error from unanswered
 
     def _ask(self, question: _Question, held: _Held | None) -> Resolved:
-        home, tag, hops = question.home, question.tag, question.hops
-        if held is None and not question.head:
+        home, tag = question.home, question.tag
+        if held is None and not question.head and not (question.ask.peers and self._room.has_peers()):
             return self._fetch(question, by=tag)
-        head = self._manifests.head(home, tag, hops=hops)
+        # Of several nodes one needs the GET, which counts against a quota; the HEADs of the others do not.
+        head = self._manifests.head(home, tag, hops=question.ask.hops)
         if head.digest is None:
             return self._fetch(question, by=tag)
         found = self._manifests.find(home, head.digest)
@@ -151,7 +152,7 @@ class Tags:
         return found
 
     def _fetch(self, question: _Question, *, by: Tag | Digest) -> Resolved:
-        resolved = self._manifests.fetch(question.home, by, tag=question.tag, hops=question.hops)
+        resolved = self._manifests.fetch(question.home, by, tag=question.tag, ask=question.ask)
         if resolved.body is not None:
             self._note_seen(question, resolved)
         else:

@@ -102,7 +102,6 @@ class Visibilities:
                 home,
                 lambda source: source.head_manifest(home, asked, hops=hops, anonymous=True),
                 anonymous=True,
-                peers=False,
             )
             evidence = Evidence.PUBLIC
         except Unanswered as unanswered:

@@ -40,7 +40,7 @@ class Trace:
     """What was found out about a request on its way, for the access line and the metrics."""
 
     kind: str = "other"
-    """``manifest``, ``blob``, ``push``, ``list``, ``token`` or ``other``."""
+    """``manifest``, ``blob``, ``push``, ``list``, ``token``, ``peer`` or ``other``."""
     outcome: str = "-"
     """``hit``, ``miss``, ``join``, ``stale``, ``through`` (not kept), ``cut`` (by us, in the middle) …"""
     user: str = "-"

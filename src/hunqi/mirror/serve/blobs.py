@@ -57,15 +57,17 @@ class BlobEndpoints:
     async def _get(self, asking: Asking, digest: Digest) -> web.StreamResponse:
         request, target = asking.request, asking.target
         stored = await self._open(asking, digest)
+        if stored is None and matches(request, digest):
+            return await self._not_modified_unseen(asking, digest)
         if stored is None:
             return await self._follow(asking, digest)
         file, size = stored
         with file:
             if matches(request, digest):
-                return not_modified(request, digest)
+                return not_modified(asking, digest)
             asking.trace.outcome = "hit"
             self.touch(digest)
-            if not target.is_local:
+            if not (target.is_local or asking.via.from_peer):
                 self.fetcher.first_blob(target, digest)
             wanted = parse_range(request.headers.get("Range"), size)
             body, span = await self._begin(asking, digest, wanted, size)
@@ -83,15 +85,21 @@ class BlobEndpoints:
         if stored is not None:
             file, size = stored
             file.close()
-            if matches(request, digest):
-                return not_modified(request, digest)
             asking.trace.outcome = "hit"
         else:
             asking.trace.outcome = "miss"
             size = await self.fetcher.blob_size(target, digest, via=asking.via)
+        if matches(request, digest):
+            return not_modified(asking, digest)
         headers = [*_headers(asking, digest), ("Content-Length", str(size))]
         data = encode_head(200, headers, keep_alive=request.keep_alive)
         return send_memory(request, status=200, data=data, keep_alive=request.keep_alive)
+
+    async def _not_modified_unseen(self, asking: Asking, digest: Digest) -> web.StreamResponse:
+        """Answer 304 for a blob that only the client has: it exists if its source says so, and is not downloaded."""
+        asking.trace.outcome = "miss"
+        await self.fetcher.blob_size(asking.target, digest, via=asking.via)
+        return not_modified(asking, digest)
 
     async def _open(self, asking: Asking, digest: Digest) -> tuple[BinaryIO, int] | None:
         target = asking.target
@@ -101,7 +109,7 @@ class BlobEndpoints:
             if content is None or target.is_local:
                 return None
             await self.fetcher.link_blob(target, digest, via=asking.via)
-        elif link is None and self.catalogue.content(digest) is None:
+        elif link is None and (target.is_local or self.catalogue.content(digest) is None):
             return None
         descriptor = self.files.open_for_read(digest)
         if descriptor is None:
@@ -126,7 +134,7 @@ class BlobEndpoints:
         rest: Rest | None = None
         async with self.followers.follow(wanted) as follower:
             asking.trace.outcome = "join" if follower.readers > 1 else "miss"
-            if not target.is_local:
+            if not (target.is_local or asking.via.from_peer):
                 self.fetcher.first_blob(target, digest)
             size = await _known_size(follower)
             asked = None if size is None else parse_range(header, size)
@@ -189,14 +197,12 @@ class BlobEndpoints:
 
     async def _send_as_it_grows(self, asking: Asking, follower: Follower, body: Body, span: ByteRange) -> Rest | None:
         """Send what is there as it comes; return what is left for want of space."""
-        position, generation = span.start, follower.state.generation
+        position, age = span.start, follower.age
         while position < span.end:
             state = follower.state
-            if state.generation != generation:
-                # Not "unless they are there again": the bytes sent came from a download that was thrown away.
-                if position > span.start:
-                    raise ConnectionAbortedError("bytes that were sent were taken back")
-                generation = state.generation
+            if not follower.still_holds(span.start, position, since=age):
+                raise ConnectionAbortedError("bytes that were sent were taken back")
+            age = follower.age
             limit = min(follower.readable_end(position), span.end)
             if limit > position:
                 if follower.file is None:
@@ -263,16 +269,17 @@ def _headers(asking: Asking, digest: Digest) -> list[tuple[str, str]]:
 
 
 def matches(request: web.BaseRequest, digest: Digest) -> bool:
-    """Whether the client says that it has this content already (``If-None-Match``)."""
+    """Whether the client says that it has this content already (``If-None-Match``, RFC 9110 section 13.1.2)."""
     header = request.headers.get("If-None-Match")
     if header is None:
         return False
     tags = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
-    return str(digest) in tags
+    return str(digest) in tags or header.strip() == "*"
 
 
-def not_modified(request: web.BaseRequest, digest: Digest) -> web.StreamResponse:
-    """Answer 304."""
-    headers = [("Docker-Content-Digest", str(digest)), ("ETag", f'"{digest}"')]
+def not_modified(asking: Asking, digest: Digest) -> web.StreamResponse:
+    """Answer 304, with the headers that a 200 would have of those that name the content."""
+    request = asking.request
+    headers = [("Docker-Content-Digest", str(digest)), ("ETag", f'"{digest}"'), *asking.headers]
     data = encode_head(304, headers, keep_alive=request.keep_alive)
     return send_memory(request, status=304, data=data, keep_alive=request.keep_alive)

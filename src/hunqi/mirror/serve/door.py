@@ -10,15 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from aiohttp import web
 
+from hunqi.errors import UserError
 from hunqi.kit.rpc import RpcError, RpcUnavailableError
 from hunqi.mirror.access.gate import BadCredentials, Gate, TokenInvalid
 from hunqi.mirror.access.model import NOBODY, Action, Caller, Decision
-from hunqi.mirror.names import Names, Target
+from hunqi.mirror.names import Names, Target, is_mirrored, require_mirrored
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace, read_hops
 from hunqi.mirror.serve.fetcher import FetcherClient, Via
 from hunqi.mirror.serve.logins import Logins
@@ -56,13 +56,19 @@ class Door:
         """Return who asks if that takes no password check."""
         return self.gate.recall(request.headers.get("Authorization"))
 
+    def is_still_named(self, name: str | None, target: Target) -> bool:
+        """Whether ``name`` still means ``target``: a push or a grant may have made it local since, or ended that."""
+        if name is None or not self.names.may_be_local(name):
+            return True
+        return self.names.is_local_namespace(name) is target.is_local
+
     async def admit_pull(
         self, request: web.BaseRequest, trace: Trace, *, name: str, reference: Reference | None, from_peer: bool
     ) -> Asking:
         """Return the request for reading ``name``; raise :class:`NotYourBusinessError` or what names raise."""
         ns = request.query.get("ns")
         target = self.names.resolve(name, ns)
-        self._check_patterns(target)
+        require_mirrored(target, self.origins)
         caller = NOBODY if from_peer else await self._caller_for(request, Action.PULL, target, name)
         asking = Asking(
             request=request,
@@ -97,12 +103,21 @@ class Door:
             raise self._refusal(request, caller, action, target, name)
         return asking
 
-    async def could_push(self, request: web.BaseRequest, name: str) -> bool:
-        """Whether the caller may push to ``name``, which would make it local."""
-        if request.query.get("ns") or not self.names.may_be_local(name):
+    async def precedes_push(self, request: web.BaseRequest, name: str) -> bool:
+        """Whether a HEAD of something in ``name`` may be a look before the first push there.
+
+        So it is for who may push to a name that no upstream can own and that nobody has pushed to. Until then the name
+        reads as the default upstream's, and what that says of it must not end the push: clients take a refusal for an
+        error, and do not upload a blob that is there.
+        """
+        if request.query.get("ns") or self.names.is_local_namespace(name):
             return False
-        caller = await self._caller_for(request, Action.PUSH, Target(None, name), name)
-        return self.gate.check(caller, Action.PUSH, Target(None, name), public=None) is Decision.ALLOW
+        try:
+            target = self.names.resolve_push(name)
+            caller = await self.caller(request)
+        except UserError:
+            return False
+        return self.gate.check(caller, Action.PUSH, target, public=None) is Decision.ALLOW
 
     async def _caller_for(self, request: web.BaseRequest, action: Action, target: Target, name: str) -> Caller:
         try:
@@ -128,6 +143,8 @@ class Door:
 
     async def is_public(self, target: Target, reference: Reference | None) -> bool:
         """Return whether anybody may see an upstream's repository."""
+        if not is_mirrored(target, self.origins):
+            return False
         remembered = self._remembered(target)
         if remembered is not None:
             return remembered
@@ -166,15 +183,6 @@ class Door:
         """Return the refusal of ``/v2/`` itself."""
         challenge = self.gate.challenge(None, (), _base_url(request))
         return NotYourBusinessError("log in first", challenge=challenge)
-
-    def _check_patterns(self, target: Target) -> None:
-        origin = self.origins.get(target.upstream or "")
-        if origin is None:
-            return
-        repository = target.repository
-        allowed = not origin.allow or any(fnmatchcase(repository, pattern) for pattern in origin.allow)
-        if not allowed or any(fnmatchcase(repository, pattern) for pattern in origin.deny):
-            raise NotYourBusinessError(f"the operator of this mirror does not mirror {target.key}", challenge=None)
 
     def _remembered(self, target: Target) -> bool | None:
         row = self.catalogue.visibility(target.key)

@@ -1,8 +1,8 @@
 """Manifests for readers; the hot ones are whole answers in memory.
 
 A hot answer is given only while it is provably true: the catalogue's version is the one it was made at (else its rows
-are read again), its tag is within the TTL, its repository's visibility is remembered, and the gate lets the caller
-through. So a warm request costs no query, no file and no call to another process.
+are read again), its tag is within the TTL, its name means the same repository, the visibility of that is remembered,
+and the gate lets the caller through. So a warm request costs no query, no file and no call to another process.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class HotAnswer:
     """The response's head, with the length of the body."""
     body: bytes
     target: Target
+    name: str | None
+    """As the client wrote it; ``None`` beside ``?ns=``, where it is an upstream's for ever."""
     key: str
     tag: Tag | None
     digest: Digest
@@ -138,7 +140,7 @@ class ManifestEndpoints:
         asking.trace.digest = str(found.digest)
         self.touch(found.digest)
         if matches(asking.request, found.digest):
-            return not_modified(asking.request, found.digest)
+            return not_modified(asking, found.digest)
         return self._send(asking, reference, found, head=head)
 
     def _stored(self, target: Target, reference: Reference) -> _Found | None:
@@ -187,6 +189,7 @@ class ManifestEndpoints:
                 head=encoded,
                 body=body,
                 target=asking.target,
+                name=None if request.query.get("ns") else asking.name,
                 key=asking.target.key,
                 tag=reference if isinstance(reference, Tag) else None,
                 digest=found.digest,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from hunqi.errors import UserError
+from hunqi.mirror.peers.model import NEWS_PATH, NODE_PATH
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import Reference, parse_reference
 
@@ -89,6 +90,11 @@ class HealthPath:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class PeerPath:
+    """``/hunqi/v1/…``: what nodes of a cluster ask each other, on the peers' port only."""
+
+
 RegistryPath = (
     PingPath
     | ManifestPath
@@ -100,6 +106,7 @@ RegistryPath = (
     | CatalogPath
     | TokenPath
     | HealthPath
+    | PeerPath
 )
 
 _FIXED: Final[Mapping[str, RegistryPath]] = {
@@ -110,6 +117,8 @@ _FIXED: Final[Mapping[str, RegistryPath]] = {
     "/healthz": HealthPath("healthz"),
     "/readyz": HealthPath("readyz"),
     "/metrics": HealthPath("metrics"),
+    NODE_PATH: PeerPath(),
+    NEWS_PATH: PeerPath(),
 }
 
 # Greedy names: "a/blobs/uploads" may itself be a repository, and the last marker decides.

@@ -12,7 +12,7 @@ from typing import Final
 
 from hunqi.mirror.serve.push_lists import ListEndpoints
 from hunqi.mirror.serve.push_manifests import ManifestEndpoints
-from hunqi.mirror.serve.push_ports import AfterCommit, AfterDelete, LocationBase, MayRead, PushPorts, SourceOf
+from hunqi.mirror.serve.push_ports import AfterCommit, AfterDelete, Bring, LocationBase, MayRead, PushPorts, SourceOf
 from hunqi.mirror.serve.uploading import UploadEndpoints
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.uploads import Uploads
@@ -33,6 +33,7 @@ class PushEndpoints(UploadEndpoints, ManifestEndpoints, ListEndpoints):
         source_of: SourceOf,
         after_commit: AfterCommit,
         after_delete: AfterDelete,
+        bring: Bring,
         location_base: LocationBase,
         executor: Executor,
         stall_timeout_s: float = STALL_TIMEOUT_S,
@@ -46,6 +47,7 @@ class PushEndpoints(UploadEndpoints, ManifestEndpoints, ListEndpoints):
                 source_of=source_of,
                 after_commit=after_commit,
                 after_delete=after_delete,
+                bring=bring,
                 location_base=location_base,
                 executor=executor,
                 stall_timeout_s=stall_timeout_s,

@@ -73,7 +73,11 @@ class ManifestEndpoints:
         data = await body.read_whole(MAX_MANIFEST_BYTES)
         content_type = request.headers.get("Content-Type", "")
         wanted = reference if isinstance(reference, Digest) else None
-        digest, manifest = await self._ports.in_thread(self._store, repo, data, content_type, wanted, tags)
+        digest, manifest = await self._ports.in_thread(_read, data, content_type, wanted)
+        missing = await self._ports.in_thread(self._ports.catalogue.missing_blobs, repo, manifest)
+        if missing:
+            await self._ports.bring(repo, manifest, missing)
+        await self._ports.in_thread(self._store, repo, data, digest, manifest, tags)
         await self._ports.after_commit(repo, digest, LinkKind.MANIFEST, tags)
         location = f"{self._ports.location_base(request)}/v2/{name}/manifests/{digest}"
         headers = CIMultiDict({"Location": location, "Docker-Content-Digest": str(digest)})
@@ -93,33 +97,33 @@ class ManifestEndpoints:
             deleted = await self._ports.in_thread(catalogue.delete_tag, repo, reference)
         else:
             deleted = await self._ports.in_thread(catalogue.delete_manifest, repo, reference)
-        if not deleted:
+        if not (await self._ports.after_delete(repo, reference, LinkKind.MANIFEST) or deleted):
             raise ManifestUnknownError(f"{name} has no manifest {reference}")
-        await self._ports.after_delete(repo, reference, LinkKind.MANIFEST)
         return web.Response(status=202)
 
     async def delete_blob(self, request: web.BaseRequest, repo: str, name: str, digest: Digest) -> web.Response:
         """DELETE: take a blob from the repository, whatever others hold; 202. Raises :class:`BlobUnknownError`."""
         del request
-        if not await self._ports.in_thread(self._ports.catalogue.unlink, repo, digest):
+        deleted = await self._ports.in_thread(self._ports.catalogue.unlink, repo, digest)
+        if not (await self._ports.after_delete(repo, digest, LinkKind.BLOB) or deleted):
             raise BlobUnknownError(f"{name} has no blob {digest}")
-        await self._ports.after_delete(repo, digest, LinkKind.BLOB)
         return web.Response(status=202)
 
-    def _store(
-        self, repo: str, data: bytes, content_type: str, wanted: Digest | None, tags: tuple[Tag, ...]
-    ) -> tuple[Digest, Manifest]:
-        digest = Digest.of(data, "sha256" if wanted is None else wanted.algorithm)
-        if wanted is not None and wanted != digest:
-            raise DigestMismatchError(expected=wanted, actual=str(digest))
-        manifest = Manifest.parse(data, content_type)
-        if not _MEDIA_TYPE.fullmatch(manifest.media_type):
-            raise ManifestError(f"{manifest.media_type[:100]!r} is not a media type")
+    def _store(self, repo: str, data: bytes, digest: Digest, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
         missing = self._ports.catalogue.missing_blobs(repo, manifest)
         if missing:
             raise MissingContentError(missing)
         self._ports.catalogue.put_manifest(repo, data, manifest=manifest, digest=digest, tags=tags, pushed=True)
-        return digest, manifest
+
+
+def _read(data: bytes, content_type: str, wanted: Digest | None) -> tuple[Digest, Manifest]:
+    digest = Digest.of(data, "sha256" if wanted is None else wanted.algorithm)
+    if wanted is not None and wanted != digest:
+        raise DigestMismatchError(expected=wanted, actual=str(digest))
+    manifest = Manifest.parse(data, content_type)
+    if not _MEDIA_TYPE.fullmatch(manifest.media_type):
+        raise ManifestError(f"{manifest.media_type[:100]!r} is not a media type")
+    return digest, manifest
 
 
 def _tags(texts: list[str]) -> tuple[Tag, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.mirror.store.model import LinkKind
 from hunqi.mirror.store.uploads import Uploads
 from hunqi.oci.digest import Digest
+from hunqi.oci.manifest import Manifest
 from hunqi.oci.reference import Reference, Tag
 
 MayRead = Callable[[web.BaseRequest, str], Awaitable[bool]]
@@ -23,8 +24,12 @@ SourceOf = Callable[[str], str]
 """The key of the repository that a name means in a pull; raises :class:`~hunqi.errors.UserError`."""
 AfterCommit = Callable[[str, Digest, LinkKind, tuple[Tag, ...]], Awaitable[None]]
 """Told of (repository, digest, kind, tags) after they are stored here and before the client hears of success."""
-AfterDelete = Callable[[str, Reference, LinkKind], Awaitable[None]]
-"""Told of (repository, tag or digest, kind) after they are gone here and before the client hears of success."""
+AfterDelete = Callable[[str, Reference, LinkKind], Awaitable[bool]]
+"""Told of (repository, tag or digest, kind) to be deleted elsewhere too, before the client hears of success.
+
+Whether it was there."""
+Bring = Callable[[str, Manifest, Sequence[Digest]], Awaitable[None]]
+"""Looks elsewhere for what a manifest that is being pushed to a repository names and this node lacks."""
 LocationBase = Callable[[web.BaseRequest], str]
 """What stands before ``/v2/`` in a Location: a scheme and host, or nothing."""
 
@@ -42,6 +47,7 @@ class PushPorts:
     source_of: SourceOf
     after_commit: AfterCommit
     after_delete: AfterDelete
+    bring: Bring
     location_base: LocationBase
     executor: Executor
     stall_timeout_s: float

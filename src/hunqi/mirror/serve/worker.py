@@ -17,10 +17,12 @@ from aiohttp import web
 from hunqi.errors import HunqiError, UserError
 from hunqi.mirror.access.model import Action, Decision
 from hunqi.mirror.names import Target
+from hunqi.mirror.resolve.errors import ManifestUnknown
 from hunqi.mirror.serve.accounts import AccessLog, Counters
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace
 from hunqi.mirror.serve.blobs import BlobEndpoints, BlobUnknownError
 from hunqi.mirror.serve.bodies import SentResponse
+from hunqi.mirror.serve.cluster import ClusterEndpoints
 from hunqi.mirror.serve.door import Door
 from hunqi.mirror.serve.health import HealthEndpoints
 from hunqi.mirror.serve.lists import pass_referrers, pass_tags
@@ -30,6 +32,8 @@ from hunqi.mirror.serve.paths import (
     CatalogPath,
     HealthPath,
     ManifestPath,
+    NoSuchPathError,
+    PeerPath,
     PingPath,
     ReferrersPath,
     RegistryPath,
@@ -41,7 +45,7 @@ from hunqi.mirror.serve.paths import (
 )
 from hunqi.mirror.serve.push import PushEndpoints
 from hunqi.mirror.serve.token import TokenEndpoint
-from hunqi.mirror.serve.wire import error_reply, reply_for
+from hunqi.mirror.serve.wire import error_reply, reply_for, wire_error
 from hunqi.oci.digest import Digest
 from hunqi.oci.errors import ErrorCode
 
@@ -65,6 +69,9 @@ class Worker:
     manifests: ManifestEndpoints
     blobs: BlobEndpoints
     push: PushEndpoints
+    peer_push: PushEndpoints
+    """For the peers' port: what another node gives this one goes no further."""
+    cluster: ClusterEndpoints
     token: TokenEndpoint
     health: HealthEndpoints
     counters: Counters
@@ -109,14 +116,15 @@ class Worker:
         finally:
             seconds = time.perf_counter() - begun
             self.counters.count(trace, status=status, length=length, seconds=seconds)
-            if self.access_log is not None:
+            is_probe = trace.kind == "peer" and status == 200
+            if self.access_log is not None and not is_probe:
                 self.access_log.write(request, trace, status=status, length=length, seconds=seconds, at=at)
 
     def _hot(self, request: web.BaseRequest, trace: Trace) -> SentResponse | None:
         if request.method not in {"GET", "HEAD"}:
             return None
         answer = self.manifests.hot.get(request.raw_path)
-        if answer is None:
+        if answer is None or not self.door.is_still_named(answer.name, answer.target):
             return None
         try:
             caller = self.door.recall(request)
@@ -141,6 +149,11 @@ class Worker:
                 return await self.token.answer(request)
             case HealthPath(name=name):
                 return await self.health.answer(name)
+            case PeerPath():
+                trace.kind = "peer"
+                if not from_peer:
+                    raise NoSuchPathError(f"{request.path} is for the nodes of a cluster, on their own port")
+                return await self.cluster.answer(request)
             case CatalogPath():
                 return await self._catalog(request, trace)
             case UploadsPath() | UploadPath():
@@ -153,65 +166,61 @@ class Worker:
     ) -> web.StreamResponse:
         method = request.method
         match path, method:
-            case ManifestPath(name=name, reference=reference), "GET" | "HEAD":
-                trace.kind = "manifest"
-                asking = await self.door.admit_pull(request, trace, name=name, reference=reference, from_peer=from_peer)
-                return await self.manifests.get(asking, reference, head=method == "HEAD")
-            case BlobPath(name=name, digest=digest), "GET":
+            case ManifestPath(), "GET":
+                return await self._manifest(request, trace, path, from_peer=from_peer)
+            case ManifestPath(), "HEAD":
+                try:
+                    return await self._manifest(request, trace, path, from_peer=from_peer)
+                except HunqiError as error:
+                    if _says_nothing(error) and await self.door.precedes_push(request, path.name):
+                        raise ManifestUnknown(path.name, str(path.reference)) from error
+                    raise
+            case BlobPath(name=name, digest=digest), "HEAD" if await self.door.precedes_push(request, name):
+                raise BlobUnknownError(f"{name} has no blob {digest}: nobody has pushed to it yet")
+            case BlobPath(name=name, digest=digest), "GET" | "HEAD":
                 trace.kind = "blob"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
-                return await self.blobs.get(asking, digest)
-            case BlobPath(), "HEAD":
-                trace.kind = "blob"
-                return await self._head_blob(request, trace, path, from_peer=from_peer)
+                return await (self.blobs.get if method == "GET" else self.blobs.head)(asking, digest)
             case ((TagsPath(name=name) | ReferrersPath(name=name)), "GET"):
                 trace.kind = "list"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
                 return await self._list(asking, path)
             case ManifestPath(name=name, reference=reference), "PUT" | "DELETE":
                 asking = await self._admit_change(request, trace, name, from_peer=from_peer)
-                key = asking.target.key
+                key, push = asking.target.key, self._push_of(asking)
                 if method == "PUT":
-                    return await self.push.put_manifest(request, key, name, reference)
-                return await self.push.delete_manifest(request, key, name, reference)
+                    return await push.put_manifest(request, key, name, reference)
+                return await push.delete_manifest(request, key, name, reference)
             case BlobPath(name=name, digest=digest), "DELETE":
                 asking = await self._admit_change(request, trace, name, from_peer=from_peer)
-                return await self.push.delete_blob(request, asking.target.key, name, digest)
+                return await self._push_of(asking).delete_blob(request, asking.target.key, name, digest)
             case _:
                 raise _not_allowed(method)
 
-    async def _head_blob(
-        self, request: web.BaseRequest, trace: Trace, path: BlobPath, *, from_peer: bool
+    async def _manifest(
+        self, request: web.BaseRequest, trace: Trace, path: ManifestPath, *, from_peer: bool
     ) -> web.StreamResponse:
-        """Answer HEAD of a blob, with which clients begin a push too.
-
-        Until then the name means an upstream's repository. What that says, or that it cannot be asked, must not keep
-        anybody from a push that is allowed here.
-        """
-        try:
-            asking = await self.door.admit_pull(request, trace, name=path.name, reference=None, from_peer=from_peer)
-            return await self.blobs.head(asking, path.digest)
-        except HunqiError as error:
-            if from_peer or not await self.door.could_push(request, path.name):
-                raise
-            raise BlobUnknownError(f"{path.name} has no blob {path.digest}") from error
+        trace.kind = "manifest"
+        name, reference = path.name, path.reference
+        asking = await self.door.admit_pull(request, trace, name=name, reference=reference, from_peer=from_peer)
+        return await self.manifests.get(asking, reference, head=request.method == "HEAD")
 
     async def _upload(
         self, request: web.BaseRequest, trace: Trace, path: UploadsPath | UploadPath, *, from_peer: bool
     ) -> web.StreamResponse:
         asking = await self._admit_change(request, trace, path.name, from_peer=from_peer)
-        key, name = asking.target.key, path.name
+        key, name, push = asking.target.key, path.name, self._push_of(asking)
         match path, request.method:
             case UploadsPath(), "POST":
-                return await self.push.start_upload(request, key, name)
+                return await push.start_upload(request, key, name)
             case UploadPath(upload_id=upload_id), "PATCH":
-                return await self.push.patch_upload(request, key, name, upload_id)
+                return await push.patch_upload(request, key, name, upload_id)
             case UploadPath(upload_id=upload_id), "PUT":
-                return await self.push.put_upload(request, key, name, upload_id)
+                return await push.put_upload(request, key, name, upload_id)
             case UploadPath(upload_id=upload_id), "GET" | "HEAD":
-                return await self.push.get_upload(request, key, name, upload_id)
+                return await push.get_upload(request, key, name, upload_id)
             case UploadPath(upload_id=upload_id), "DELETE":
-                return await self.push.delete_upload(request, key, name, upload_id)
+                return await push.delete_upload(request, key, name, upload_id)
             case _:
                 raise _not_allowed(request.method)
 
@@ -221,12 +230,17 @@ class Worker:
         action = Action.DELETE if is_delete else Action.PUSH
         return await self.door.admit_change(request, trace, name=name, action=action, from_peer=from_peer)
 
+    def _push_of(self, asking: Asking) -> PushEndpoints:
+        return self.peer_push if asking.via.from_peer else self.push
+
     async def _list(self, asking: Asking, path: TagsPath | ReferrersPath) -> web.StreamResponse:
         target: Target = asking.target
         if target.is_local:
+            request = asking.request
             if isinstance(path, TagsPath):
-                return await self.push.tags(asking.request, target.key, path.name)
-            return await self.push.referrers(asking.request, target.key, path.name, path.digest)
+                return await self.cluster.tags(asking, partial(self.push.tags, request, target.key, path.name))
+            own = partial(self.push.referrers, request, target.key, path.name, path.digest)
+            return await self.cluster.referrers(asking, own, path.digest)
         if isinstance(path, TagsPath):
             return await pass_tags(asking, self.manifests.fetcher)
         return await pass_referrers(asking, self.manifests.fetcher, path.digest)
@@ -270,6 +284,12 @@ def _refuse(error: NotYourBusinessError) -> web.Response:
         return error_reply(ErrorCode.DENIED, str(error))
     headers = {"WWW-Authenticate": error.challenge, **_VERSION_HEADER}
     return error_reply(ErrorCode.UNAUTHORIZED, str(error), headers=headers)
+
+
+def _says_nothing(error: HunqiError) -> bool:
+    """Whether the upstream refused or could not answer, so that nothing is known of what was asked for."""
+    _, status = wire_error(error)
+    return status in {401, 403} or status >= 500
 
 
 def _not_allowed(method: str) -> MethodNotAllowedError:

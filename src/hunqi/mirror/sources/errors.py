@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from hunqi.errors import DependencyError
 from hunqi.mirror.sources.ratelimit import RateLimit
+
+E = TypeVar("E", bound=Exception)
 
 
 class Blame(Enum):
@@ -158,3 +161,12 @@ class CredentialsUnavailable(SourceError):
 
     code: ClassVar[str] = "source.credentials_unavailable"
     blame: ClassVar[Blame] = Blame.OURS
+
+
+def most_telling(errors: Sequence[E]) -> E | None:
+    """Return the error that answers for all, given in the order of asking, in which the last is nearest to the truth.
+
+    A source that could not be reached has said nothing: then one that was reached speaks, a relay for its upstream.
+    """
+    reached = [one for one in errors if not (isinstance(one, SourceError) and one.blame is Blame.HARD)]
+    return next(reversed(reached or errors), None)

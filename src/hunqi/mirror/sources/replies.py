@@ -42,7 +42,9 @@ def error_for(source: str, reply: Reply) -> SourceError:
             retry_after_s = parse_retry_after(reply.headers.get("Retry-After"), now=_now(reply))
             return TooManyRequests(source, retry_after_s=retry_after_s, rate=parse_rate_limit(reply.headers))
         case 508:
-            return LoopDetected(source, "answered 508: the request came round in a loop of mirrors")
+            return LoopDetected(
+                source, "answered 508: relays ask each other in a loop; take one of them out of --relay"
+            )
         case 408:
             return SourceServerError(source, 408)
         case status if status >= 500:

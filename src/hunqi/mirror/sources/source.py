@@ -63,7 +63,8 @@ class Source:
         self.id: Final = _source_id(origin, kind, home)
         self._home = Url(home.endpoint, home.target.partition("?")[0].rstrip("/"))
         self._deadlines = deadlines
-        dialer = Dialer(self.id, home.endpoint, tls=TlsContexts(origin), proxies=proxies, connect_s=deadlines.connect_s)
+        tls = TlsContexts(origin, only_own_ca=kind is SourceKind.PEER)
+        dialer = Dialer(self.id, home.endpoint, tls=tls, proxies=proxies, connect_s=deadlines.connect_s)
         self._transport = Transport(self.id, dialer, deadlines)
         authorizer = Authorizer(
             home, self._transport, credentials=_credentials(self.id, origin, home), deadlines=deadlines, clock=clock

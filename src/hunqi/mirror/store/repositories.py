@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hunqi.mirror.store.model import Pin, Visibility, stored_digest
 from hunqi.mirror.store.tables import Tables
 from hunqi.oci.digest import Digest
@@ -38,6 +40,13 @@ class RepositoryTable(Tables):
     def pushed_namespaces(self) -> frozenset[str]:
         """Return the first components of all names that were ever pushed to."""
         return frozenset(row[0] for row in self.connections.rows("SELECT name FROM namespace"))
+
+    def add_namespaces(self, names: Iterable[str]) -> None:
+        """Take note that names below these first components were pushed to, on another node."""
+        unknown = sorted(set(names) - self.pushed_namespaces())
+        if unknown:
+            with self.connections.transaction() as connection:
+                connection.executemany("INSERT OR IGNORE INTO namespace VALUES (?)", [(name,) for name in unknown])
 
     def visibility(self, repo: str) -> Visibility | None:
         """Return the last decision about an upstream's repository."""

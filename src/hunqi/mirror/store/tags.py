@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from hunqi.mirror.store.changes import upsert_tag
 from hunqi.mirror.store.model import Document, TagRow, stored_digest
 from hunqi.mirror.store.tables import Tables
@@ -46,6 +48,31 @@ class TagTable(Tables):
             "SELECT name FROM tag WHERE repo = ? AND digest = ? ORDER BY name", (repo, str(digest))
         )
         return [row[0] for row in rows]
+
+    def pushed_tags(self) -> Iterator[tuple[str, str, Digest, float]]:
+        """Yield every pushed tag as (repository, name, digest, changed at), in the order of repositories and names."""
+        place = ("", "")
+        while rows := self.connections.rows(
+            """SELECT repo, name, digest, changed_at FROM tag WHERE pushed = 1 AND (repo, name) > (?, ?)
+               ORDER BY repo, name LIMIT 1000""",
+            place,
+        ):
+            yield from ((repo, name, stored_digest(digest), changed_at) for repo, name, digest, changed_at in rows)
+            place = (rows[-1][0], rows[-1][1])
+
+    def supersede_tags(self, moved: Iterable[tuple[str, str, Digest, float]]) -> int:
+        """Forget the tags of this store that were moved elsewhere later; return how many.
+
+        ``moved`` is as :meth:`pushed_tags` gives it. A tag whose move here is the later one stays.
+        """
+        with self.connections.transaction() as connection:
+            return sum(
+                connection.execute(
+                    "DELETE FROM tag WHERE repo = ? AND name = ? AND digest <> ? AND changed_at < ?",
+                    (repo, name, str(digest), changed_at),
+                ).rowcount
+                for repo, name, digest, changed_at in moved
+            )
 
     def put_document(self, repo: str, name: str, body: bytes, *, content_type: str, checked_at: float) -> None:
         """Keep a list as an upstream answered it."""

@@ -1,0 +1,93 @@
+"""The page of benchmarks, the table on the screen and the same as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.table import Table
+from tools.bench.model import Row
+
+from testbed.programs import find_program
+
+_GIB: Final = 1024**3
+_VERSIONS: Final = (("docker-registry", "--version"), ("nginx", "-v"), ("wrk", "-v"), ("curl", "--version"))
+_HOW: Final = """\
+Written by `make bench`; do not edit. Everything runs on one machine over loopback, clients included: ratios count,
+absolute figures drift. Rivals take turns within a round and the order is another in each round. Figures are
+medians, with the least and the most in brackets; ratios are those of the medians.
+
+- *docker-registry* is a pull-through mirror of the same upstream, warm where the row is warm. It logs one line per
+  request, as the mirror does. *nginx* has two workers, `sendfile`, and serves the mirror's own file.
+- The mirror has two workers and its default settings, where the row does not say otherwise.
+- A download that is short, wrong or refused ends the run. An upstream that is paced or far away is behind a proxy in
+  a process of its own: so many bytes a second per connection, one round trip for each connection and each request.
+"""
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """Return the rows for a screen."""
+    table = Table("measure", "value", "bar", "", "figures")
+    for row in rows:
+        verdict = "[green]met[/green]" if row.is_met else "[red]MISSED[/red]"
+        table.add_row(row.name, row.value_text, row.bar_text, verdict, row.figures)
+    return table
+
+
+def json_of(rows: Sequence[Row], *, rounds: int) -> str:
+    """Return the rows for a program."""
+    found = [
+        {
+            "name": row.name,
+            "value": row.value,
+            "unit": row.unit,
+            "bar": row.bar,
+            "at_least": row.at_least,
+            "met": row.is_met,
+            "figures": row.figures,
+        }
+        for row in rows
+    ]
+    return json.dumps({"machine": machine(), "versions": versions(), "rounds": rounds, "rows": found}, indent=1)
+
+
+def write_page(path: Path, rows: Sequence[Row], *, rounds: int, took_s: float, not_measured: Sequence[str]) -> None:
+    """Write the page of a whole run."""
+    met = sum(row.is_met for row in rows)
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    lines = ["# Benchmarks", "", _HOW]
+    lines += [f"- Run: {day}, {rounds} rounds, {took_s / 60:.0f} minutes; {met} of {len(rows)} bars are met."]
+    lines += [f"- Machine: {machine()}.", f"- Versions: {'; '.join(versions())}.", ""]
+    lines += ["| measure | value | bar | | figures |", "|---|---|---|---|---|"]
+    for row in rows:
+        verdict = "met" if row.is_met else "**missed**"
+        lines.append(f"| {row.name} | {row.value_text} | {row.bar_text} | {verdict} | {row.figures} |")
+    if not_measured:
+        lines += ["", f"Not measured yet: {'; '.join(not_measured)}."]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def machine() -> str:
+    """Return what the figures were taken on."""
+    processor = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
+    name = processor[1] if processor else platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.platform()}"
+
+
+def versions() -> list[str]:
+    """Return the versions of all programs that took part."""
+    found = [f"Python {platform.python_version()}"]
+    for program, option in _VERSIONS:
+        done = subprocess.run([find_program(program), option], capture_output=True, text=True, check=False, timeout=10)
+        first = (done.stdout or done.stderr).splitlines()[0]
+        text = re.search(r"\d+\.\d+[\w.+~-]*", first)
+        found.append(f"{program} {text[0]}" if text else first)
+    return found
