@@ -61,7 +61,7 @@ def test_a_reader_in_the_middle_goes_on_from_where_it_stands(mirror: RunningMirr
     assert get_manifest(mirror).status == 200
     answer = get_blob(mirror, IN_THE_MIDDLE)
     assert is_right(answer, IN_THE_MIDDLE)
-    assert world.wire.sent_bytes(IN_THE_MIDDLE) < 1.25 * 40 * MIB
+    assert world.wire.sent_bytes(IN_THE_MIDDLE) < 1.5 * 40 * MIB
     assert wrong_files(mirror.data) == []
     assert not any((mirror.data / "parts").iterdir())
 

@@ -163,7 +163,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.slow
 def test_malformed_requests_do_no_harm(server: Target) -> None:
     sent = 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     server.client.push_blob("fuzz/repo", b"{}")
 
     @settings(
@@ -186,7 +186,7 @@ def test_malformed_requests_do_no_harm(server: Target) -> None:
             sent += 1
 
     attack()
-    assert sent >= REQUESTS // 4, "too slow a machine for this test to say anything"
+    assert sent >= REQUESTS // 2, "too slow a machine for this test to say anything"
     assert [entry.name for entry in server.fence.iterdir()] == ["inner"]
     assert {entry.name for entry in (server.fence / "inner").iterdir()} <= {"data", "mirror.log"}
     assert_only_ours(server.data)

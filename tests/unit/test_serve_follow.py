@@ -28,6 +28,7 @@ def state(status: str, *, sequence: int, epoch: str = "a", end: int = 0) -> Payl
         "status": status,
         "size": len(DATA),
         "extents": [[0, end]] if end else [],
+        "kept": [[0, end]] if end else [],
         "verified": status == "done",
         "error": None,
     }
@@ -86,9 +87,30 @@ async def test_a_new_fetcher_that_has_not_read_its_journal_takes_nothing_back(tm
 
     async with followers(tmp_path, fetch) as made, asyncio.timeout(10), made.follow(WANTED) as follower:
         await made.rejoin()
-        assert follower.has_kept(0, 500)
+        assert follower.present_end(0) == 500
+        assert follower.still_holds(0, 500, since=0)
         made.on_progress(FetchState.from_payload(state("running", epoch="e2", sequence=2, end=700)))
-        assert follower.has_kept(0, 700)
+        assert follower.present_end(0) == 700
+        assert follower.still_holds(0, 500, since=0)
+        assert not follower.still_holds(0, 701, since=0)
+
+
+async def test_bytes_that_were_thrown_away_are_not_held_because_others_came(tmp_path: Path) -> None:
+    def fetch(_session: Session, number: int) -> Payload:
+        return state("running", sequence=number, end=500)
+
+    async with followers(tmp_path, fetch) as made, asyncio.timeout(10), made.follow(WANTED) as follower:
+        again = state("running", sequence=5, end=900) | {"generation": "b"}
+        made.on_progress(FetchState.from_payload(again))
+        assert follower.present_end(0) == 900
+        assert not follower.still_holds(0, 10, since=0)
+        assert follower.still_holds(0, 0, since=0)
+        assert follower.still_holds(0, 900, since=follower.age)
+        other = state("running", epoch="b", sequence=1, end=900) | {"generation": "b", "kept": [[0, 300]]}
+        age = follower.age
+        made.on_progress(FetchState.from_payload(other))
+        assert follower.still_holds(0, 300, since=age)
+        assert not follower.still_holds(0, 301, since=age)
 
 
 async def test_a_refusal_to_a_rejoin_ends_its_readers_and_nothing_else(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ class PartFile:
         self._hasher = digest.hasher()
         self._hashed = 0
         self._scratch: memoryview | None = None
+        self.kept: tuple[Interval, ...] = ()
+        """What an earlier process left, as its journal says; set once, by :meth:`open`."""
 
     def open(self, *, size: int | None) -> Journal | None:
         """Open or create the file; return the journal if it was resumed. ``size`` is the blob's, when known.
@@ -52,6 +54,7 @@ class PartFile:
                     self._by_source.setdefault(span.source, Extents()).add(span.start, span.end)
                     self._extents.add(span.start, span.end)
                 self._incarnation = found.incarnation
+                self.kept = self._extents.as_tuple()
             return found
         self._journal_path.unlink(missing_ok=True)
         os.ftruncate(self._fd, 0)

@@ -52,7 +52,7 @@ class Progress:
         watch.sessions.add(session)
         state = self.describe(fetch)
         if state["status"] != FetchStatus.RUNNING.value:
-            self._watches.pop(fetch.digest, None)
+            self._end(fetch, state)
         return state
 
     def forget(self, session: Session) -> None:
@@ -78,6 +78,7 @@ class Progress:
             "status": state.status.value,
             "size": state.size,
             "extents": [list(extent) for extent in state.extents],
+            "kept": [list(extent) for extent in fetch.fill.part.kept],
             "verified": state.verified,
             "error": describe_error(state.error) if state.status is FetchStatus.FAILED else None,
         }
@@ -99,9 +100,17 @@ class Progress:
             "status": FetchStatus.DONE.value,
             "size": size,
             "extents": [[0, size]],
+            "kept": [[0, size]],
             "verified": True,
             "error": None,
         }
+
+    def _end(self, fetch: Fetch, state: Payload) -> None:
+        self._watches.pop(fetch.digest, None)
+        if state["status"] == FetchStatus.DONE.value:
+            self._ended[fetch.digest] = state["generation"]
+            if len(self._ended) > _ENDED_LIMIT:
+                self._ended.popitem(last=False)
 
     def _mark(self, fetch: Fetch) -> None:
         with self._lock:
@@ -120,11 +129,7 @@ class Progress:
         for session in watch.sessions:
             session.notify("progress", str(fetch.digest), state)
         if state["status"] != FetchStatus.RUNNING.value:
-            del self._watches[fetch.digest]
-        if state["status"] == FetchStatus.DONE.value:
-            self._ended[fetch.digest] = state["generation"]
-            if len(self._ended) > _ENDED_LIMIT:
-                self._ended.popitem(last=False)
+            self._end(fetch, state)
         if state["status"] == FetchStatus.NO_SPACE.value:
             self._on_full()
 

@@ -40,9 +40,9 @@ _STEADY_S: Final = 30.0
 """A child that lived so long is restarted without delay."""
 _FETCHER_STOP_S: Final = 15.0
 _LISTEN_S: Final = 15.0
-_LOOK_S: Final = 0.1
 RELOAD_REFUSED: Final = "reload.refused"
 """In the data directory: why the last reload was not done, if it was not."""
+_LOOK_S: Final = 0.1
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 

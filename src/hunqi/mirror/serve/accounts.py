@@ -72,6 +72,7 @@ class AccessLog:
             {
                 "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
                 "client": request.remote,
+                "kind": trace.kind,
                 "method": request.method,
                 "path": _path(request)[:1024],
                 "status": status,

@@ -197,14 +197,12 @@ class BlobEndpoints:
 
     async def _send_as_it_grows(self, asking: Asking, follower: Follower, body: Body, span: ByteRange) -> Rest | None:
         """Send what is there as it comes; return what is left for want of space."""
-        position, generation = span.start, follower.state.generation
+        position, age = span.start, follower.age
         while position < span.end:
             state = follower.state
-            if state.generation != generation or not follower.has_kept(span.start, position):
-                # Not "unless they are there again": the bytes sent came from a download that was thrown away.
-                if position > span.start:
-                    raise ConnectionAbortedError("bytes that were sent were taken back")
-                generation = state.generation
+            if not follower.still_holds(span.start, position, since=age):
+                raise ConnectionAbortedError("bytes that were sent were taken back")
+            age = follower.age
             limit = min(follower.readable_end(position), span.end)
             if limit > position:
                 if follower.file is None:

@@ -54,9 +54,15 @@ class FetchState:
     status: FetchStatus
     size: int | None
     extents: tuple[tuple[int, int], ...]
+    kept: tuple[tuple[int, int], ...]
+    """What of them an earlier process left: the same bytes as its readers got."""
     verified: bool
     """The digest is right: the last bytes may be given out."""
     error: RpcError | None
+
+    def continues(self, other: FetchState) -> bool:
+        """Whether no announced byte was thrown away since ``other``, but what another process did not keep."""
+        return self.generation == other.generation
 
     def is_later_than(self, other: FetchState) -> bool:
         """Whether this tells more than ``other``; what another process tells does so always."""
@@ -74,6 +80,7 @@ class FetchState:
             status=FetchStatus(payload["status"]),
             size=payload["size"],
             extents=tuple((start, end) for start, end in payload["extents"]),
+            kept=tuple((start, end) for start, end in payload["kept"]),
             verified=payload["verified"],
             error=RpcError(error["code"], error["message"], error["data"]) if error else None,
         )

@@ -45,11 +45,31 @@ class Follower:
         self.readers = 0
         self._outdated: list[BinaryIO] = []
         self._changed = asyncio.Event()
+        self._changes: list[tuple[tuple[int, int], ...]] = []
+        """What was left of the announced bytes whenever some were lost."""
 
     def announce(self, state: FetchState) -> None:
         """Take a new state and wake every reader."""
+        if not state.continues(self.state):
+            self._changes.append(())
+        elif state.epoch != self.state.epoch:
+            self._changes.append(state.kept)
         self.state = state
         self.wake()
+
+    @property
+    def age(self) -> int:
+        """How often what was announced became void, all of it or in part; for :meth:`still_holds`."""
+        return len(self._changes)
+
+    def still_holds(self, start: int, end: int, *, since: int) -> bool:
+        """Whether the bytes ``[start, end)`` that a reader got since the age ``since`` are those of this fetch still.
+
+        That they are there again says nothing: those that were thrown away may have been wrong.
+        """
+        return start == end or all(
+            any(first <= start and end <= last for first, last in kept) for kept in self._changes[since:]
+        )
 
     def wake(self) -> None:
         """Let every waiting reader look again."""
@@ -80,10 +100,6 @@ class Follower:
         if state.verified:
             return end
         return start if state.size is None else max(start, min(end, state.size - WITHHELD_BYTES))
-
-    def has_kept(self, start: int, end: int) -> bool:
-        """Whether ``[start, end)`` is there still: a killed fetcher loses what it had not recorded."""
-        return start == end or self.state.status is not FetchStatus.RUNNING or self.present_end(start) >= end
 
     def present_end(self, start: int) -> int:
         """Return up to where there are bytes from ``start`` on, whether they may be sent or not."""

@@ -177,14 +177,10 @@ class Worker:
                     raise
             case BlobPath(name=name, digest=digest), "HEAD" if await self.door.precedes_push(request, name):
                 raise BlobUnknownError(f"{name} has no blob {digest}: nobody has pushed to it yet")
-            case BlobPath(name=name, digest=digest), "GET":
+            case BlobPath(name=name, digest=digest), "GET" | "HEAD":
                 trace.kind = "blob"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
-                return await self.blobs.get(asking, digest)
-            case BlobPath(name=name, digest=digest), "HEAD":
-                trace.kind = "blob"
-                asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
-                return await self.blobs.head(asking, digest)
+                return await (self.blobs.get if method == "GET" else self.blobs.head)(asking, digest)
             case ((TagsPath(name=name) | ReferrersPath(name=name)), "GET"):
                 trace.kind = "list"
                 asking = await self.door.admit_pull(request, trace, name=name, reference=None, from_peer=from_peer)
