@@ -60,12 +60,26 @@ class OperateWorld:
     executor: Executor
 
 
+def is_own(address: Address, host: str) -> bool:
+    """Whether ``host:port`` in front of an image names the mirror at ``address``, as a client may write it.
+
+    A mirror on every address has every name of the machine, so there the port decides.
+    """
+    if address.host in {"0.0.0.0", "::"}:
+        return host.endswith(f":{address.port}")
+    written = {str(address)}
+    if address.host in {"127.0.0.1", "::1", "localhost"}:
+        written.add(f"localhost:{address.port}")
+    return host in written
+
+
 def parse_image(names: Names, address: Address, text: str) -> tuple[Target, Reference]:
     """Read an image as a client of this mirror would write it (its address in front is fine).
 
     Raises what names and references raise.
     """
-    rest = text.removeprefix(f"{address}/")
+    host, slash, tail = text.partition("/")
+    rest = tail if slash and host not in names.upstreams and is_own(address, host) else text
     rest, _, digest_text = rest.partition("@")
     head, colon, tail = rest.rpartition(":")
     name, tag = (head, tail) if colon and "/" not in tail else (rest, "latest")
