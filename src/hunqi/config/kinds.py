@@ -97,7 +97,7 @@ def parse_proxy(text: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise RuleError("a proxy is http://[user:password@]host:port: it is spoken to in clear, and tunnels https")
+        raise RuleError("a proxy is http://[user:password@]host:port, spoken to in clear; no socks")
     return url.rstrip("/")
 
 
@@ -267,7 +267,7 @@ NAMESPACE: Final = Kind(
 HELPER: Final = Kind(
     name="program",
     metavar="NAME",
-    parse=partial(_parse_word, pattern=re.compile(r"[A-Za-z0-9_.-]+"), rule=_HELPER_RULE),
+    parse=partial(_parse_word, pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"), rule=_HELPER_RULE),
     rule=_HELPER_RULE,
     example="pass",
 )
