@@ -13,7 +13,7 @@ from hunqi.mirror.settings import WELL_KNOWN_UPSTREAMS, AccessSettings, Address,
 
 def _screen(settings: MirrorSettings, address: Address) -> str:
     text = io.StringIO()
-    Console(file=text, width=100).print(render_banner(settings, address))
+    Console(file=text, width=80).print(render_banner(settings, address))
     return text.getvalue()
 
 

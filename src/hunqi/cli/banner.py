@@ -61,9 +61,8 @@ def _pointing(origin: Origin) -> Text:
     return Text(origin.url, style="dim" if usual else "yellow")
 
 
-def _next_steps(settings: MirrorSettings, address: Address) -> Table:
+def _next_steps(settings: MirrorSettings, address: Address) -> RenderableType:
     here = reachable(address)
-    table = _grid()
     data = "" if settings.data_dir == Path("/var/lib/hunqi/mirror") else f" --data {_short(settings.data_dir)}"
     examples = {
         "docker.io": f"docker pull {here}/docker.io/library/nginx",
@@ -71,13 +70,13 @@ def _next_steps(settings: MirrorSettings, address: Address) -> Table:
     }
     first = settings.upstreams[0].name if settings.upstreams else "docker.io"
     pull = examples.get(settings.default_upstream) or f"docker pull {here}/{first}/REPOSITORY"
-    table.add_row("type next", Text(pull, style="bold"))
-    table.add_row(
-        "", Text(f"hunqi mirror setup docker{data}", style="bold"), Text("every pull comes here", style="dim")
-    )
-    table.add_row("", Text(f"hunqi mirror stat{data}", style="bold"), Text("what it saved", style="dim"))
-    table.add_row("", "Ctrl-C", Text("stop", style="dim"))
-    return table
+    first_step = _grid()  # of its own: with a column of notes it would not fit into 80 columns
+    first_step.add_row("type next", Text(pull, style="bold"))
+    others = _grid()
+    others.add_row("", Text(f"hunqi mirror setup docker{data}", style="bold"), Text("brings every pull", style="dim"))
+    others.add_row("", Text(f"hunqi mirror stat{data}", style="bold"), Text("what it saved", style="dim"))
+    others.add_row("", "Ctrl-C", Text("stop", style="dim"))
+    return Group(first_step, others)
 
 
 def _grid() -> Table:
