@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +181,15 @@ def test_ranges_of_a_hit(mirror: RunningMirror) -> None:
         answer = ask(mirror, path, Range=header)
         assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{size}")
     assert ask(mirror, path, Range="bytes=0-1,5-6").body == data
+
+
+def test_a_grant_makes_a_name_local_at_once(tmp_path: Path, zoo: ZooRegistry) -> None:
+    with RunningMirror(tmp_path, upstreams={"docker.io": zoo.url}, workers=1) as own:
+        path = f"/v2/acme/web/manifests/{IMAGE.digest}"
+        for _ in range(2):
+            assert ask(own, path).status == 200  # mirrored, and hot now
+        own.add_user("dev", "pw", "acme:pull,push")
+        assert ask(own, path).status == 401
+        basic = base64.b64encode(b"dev:pw").decode()
+        assert ask(own, path, Authorization=f"Basic {basic}").status == 404  # local, and nothing was pushed
+        assert ask(own, f"/v2/docker.io/acme/web/manifests/{IMAGE.digest}").status == 200

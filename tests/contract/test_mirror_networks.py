@@ -96,7 +96,8 @@ def test_https_goes_through_the_proxy_and_what_no_proxy_names_does_not(
 def test_plain_http_goes_through_the_http_proxy_and_loopback_never_does(tmp_path: Path, zoo: ZooRegistry) -> None:
     config = upstream("plain.test", url="http://plain.test") + upstream("near.test", url=zoo.url)
     with ForwardProxy({"plain.test:80": ("127.0.0.1", zoo.server.port)}) as proxy:
-        with mirror_with(tmp_path, config, env={"http_proxy": proxy.url, "https_proxy": proxy.url}) as mirror:
+        env = {"http_proxy": proxy.url, "https_proxy": proxy.url}
+        with mirror_with(tmp_path, config, "--no-read-ahead", env=env) as mirror:
             assert pulls(mirror, "plain.test")
             passed = len(proxy.passed)
             assert passed >= 2

@@ -13,8 +13,10 @@ from hunqi.oci.digest import Digest
 from support_resolve import World
 from testbed import images
 from testbed.client import MANIFEST_TYPES, fetch
-from testbed.docker import Toolbox, toolbox
+from testbed.docker import Containerd, Toolbox, containerd, toolbox
 from testbed.mirror import RunningMirror
+from testbed.registry import real_registry
+from testbed.wire import Break, Fault
 from testbed.zoo import ZooRegistry
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("tools")]
@@ -67,6 +69,12 @@ def calm() -> Iterator[World]:
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toolbox]:
     with toolbox(tmp_path_factory.mktemp("tools")) as running:
         images.write_layout(IMAGE, running.directory / "layout")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+    with containerd(tmp_path_factory.mktemp("containerd")) as running:
         yield running
 
 
@@ -133,3 +141,17 @@ def test_without_the_right_to_push_a_head_is_the_upstreams_answer(calm: World, t
         assert (answer.status, answer.promised_bytes) == (200, len(data))
         calm.fail(403)
         assert fetch(f"{mirror.base_url}/v2/other/app/blobs/{IMAGE.layers[0]}", method="HEAD").status == 403
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_containerd_pushes_to_a_fresh_name(engine: Containerd, tmp_path: Path, status: int) -> None:
+    tiny = images.runnable(seed="ctr-push")
+    with real_registry(tmp_path / "world", seed={"library/tiny:1": tiny}) as registry:
+        registry.wire.inject(Fault(kind=Break.STATUS, pattern="/fresh/", status=status))
+        args = ["--allow-anonymous-push", *IMPATIENT]
+        with RunningMirror(tmp_path / "mirror", upstreams={"docker.io": registry.url}, args=args) as mirror:
+            source, target = f"{mirror.host}/docker.io/library/tiny:1", f"{mirror.host}/fresh/app:1"
+            engine("images", "pull", "--plain-http", "--snapshotter", "native", source)
+            engine("images", "tag", source, target)
+            engine("images", "push", "--plain-http", target)
+            assert digest_of(mirror, "fresh/app/manifests/1") == tiny.digest

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,13 +162,37 @@ def test_warm_of_some_platforms_fetches_those_only(mirror: RunningMirror, world:
     for name in others:
         for digest in built[name].blobs.keys() - built[wanted].blobs.keys():
             assert world.wire.count("GET", digest) == 0
-    both = mirror.cli("warm", f"{mirror.host}/docker.io/library/multi", "--platform", wanted, "--platform", others[0])
-    assert "warm" in both
-    for digest in built[others[0]].blobs:
-        assert world.wire.count("GET", digest) == 1
+    name = f"{mirror.host}/docker.io/library/multi"
+    told = mirror.cli_json("warm", name, "--platform", wanted, "--platform", others[0])
+    assert {blob["digest"] for blob in told["blobs"]} == built[wanted].blobs.keys() | built[others[0]].blobs.keys()
     world.wire.forget()
     mirror.cli("warm", "docker.io/library/multi", "docker.io/library/tiny")
     assert not {digest for digest in built[wanted].blobs if world.wire.count("GET", digest)}
+
+
+def test_warm_shows_its_progress_to_a_person(mirror: RunningMirror) -> None:
+    terminal, ours = pty.openpty()
+    command = [sys.executable, "-m", "hunqi", "mirror", "warm", "quay.io/library/tiny", "--data", str(mirror.data)]
+    environment = {**mirror.environment(), "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(command, stderr=ours, stdout=subprocess.PIPE, env=environment, text=True) as warming:
+        os.close(ours)
+        shown = b""
+        while piece := read_terminal(terminal):
+            shown += piece
+        told = warming.communicate(timeout=30)[0]
+    os.close(terminal)
+    assert warming.returncode == 0
+    assert "1 image warm" in told
+    for digest in TINY.layers:
+        assert f"quay.io/library/tiny {digest[7:19]}".encode() in shown
+
+
+def read_terminal(terminal: int) -> bytes:
+    """Read what was written; nothing once the program has let go of its side (EIO on Linux)."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
 
 
 def test_warm_says_what_is_wrong_with_a_name(mirror: RunningMirror) -> None:

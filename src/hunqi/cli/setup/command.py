@@ -124,8 +124,8 @@ def _run(planner: Callable[[Mirror, ReadFile], Plan], mirror: Mirror, disk: Disk
             console.print(Syntax(change.diff(), "diff", background_color="default", word_wrap=False))
         else:
             what = "put there" if change.before is None else "make it say"
-            console.print(Text(f"{disk.path(change.path)}  ({what})", style="bold"))
-            console.print(Text(change.after))
+            console.print(Text(f"{disk.path(change.path)}  ({what})", style="bold"), soft_wrap=True)
+            console.print(Text(change.after), soft_wrap=True)  # to be copied: a terminal's width must not change it
     for line in write_plan(plan, disk, now=datetime.now().astimezone()) if write else []:
         console.print(Text(line))
     if not needed:

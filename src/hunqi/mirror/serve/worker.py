@@ -178,6 +178,7 @@ class Worker:
             case BlobPath(name=name, digest=digest), "HEAD" if not from_peer and await self.door.precedes_push(
                 request, name
             ):
+                trace.kind = "blob"
                 raise BlobUnknownError(f"{name} has no blob {digest}: nobody has pushed to it yet")
             case BlobPath(name=name, digest=digest), "GET" | "HEAD":
                 trace.kind = "blob"
