@@ -15,6 +15,7 @@ import pytest
 from testbed import images
 from testbed.client import MANIFEST_TYPES, Answer, fetch
 from testbed.mirror import RunningMirror
+from testbed.processes import wait_for
 from testbed.registry import Auth, RealRegistry, real_registry
 from testbed.wire import Break, Fault
 
@@ -22,13 +23,21 @@ pytestmark = pytest.mark.real
 OPEN = images.layered([200_000], seed="access-open")
 UNSEEN = images.layered([100_000], seed="access-unseen")
 SECRET = images.layered([150_000], seed="access-secret")
+HIDDEN_LAYER = images.payload_layer(6 * images.MIB, seed="access-hidden")
+HIDDEN = images.compose([HIDDEN_LAYER])
+LURE = images.compose(
+    [images.foreign_layer(HIDDEN_LAYER, urls=["http://127.0.0.1:9/layer"], dialect=images.Dialect.OCI)], label="lure"
+)
+"""Of a public repository: it names a private blob without having it, as anybody can who knows a digest."""
 SEED = {
+    "corp/hidden:latest": HIDDEN,
+    "library/lure:latest": LURE,
     "library/open:latest": OPEN,
     "library/old:7": OPEN,
     "library/unseen:latest": UNSEEN,
     "corp/secret:latest": SECRET,
 }
-PUBLIC = ("library/open", "library/old", "library/unseen")
+PUBLIC = ("library/lure", "library/open", "library/old", "library/unseen")
 HUB_NAME, HUB_PASSWORD = "hubaccount", "dckr-pat-of-somebody"
 
 
@@ -167,6 +176,29 @@ def test_a_private_blob_is_not_seen_through_a_public_repository(company: Company
     assert company.get(f"/v2/other/app/blobs/uploads/?{query}", headers=DAVE, method="POST").status == 202
     assert company.get(f"/v2/other/app/blobs/{SECRET.layers[0]}", headers=DAVE).status == 404
     assert company.get(f"/v2/team/app/blobs/uploads/?{query}", headers=ADA, method="POST").status == 201
+
+
+def test_a_private_blob_is_not_seen_while_it_is_fetched_by_who_only_names_it(company: Company) -> None:
+    assert company.get("/v2/docker.io/library/lure/manifests/latest").status == 200
+    assert company.get("/v2/docker.io/corp/hidden/manifests/latest", headers=ADA).status == 200
+    digest = HIDDEN_LAYER.digest
+    company.world.wire.set_link(pace_bytes_s=2 * images.MIB)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            rightful = pool.submit(company.get, f"/v2/docker.io/corp/hidden/blobs/{digest}", headers=ADA)
+            wait_for(
+                lambda: company.mirror.metrics()["hunqi_mirror_fetches_in_flight"] > 0,
+                timeout_s=10.0,
+                what="the download",
+            )
+            stranger = company.get(f"/v2/docker.io/library/lure/blobs/{digest}")
+            assert not rightful.done(), "asked too late to show anything"
+            assert stranger.status == 404
+            assert HIDDEN_LAYER.data[1000:2000] not in stranger.body
+            assert rightful.result().digest == digest
+    finally:
+        company.world.wire.set_link()
+    assert company.get(f"/v2/docker.io/library/lure/blobs/{digest}").status == 404
 
 
 def test_what_cannot_be_decided_is_private_until_it_can(company: Company) -> None:

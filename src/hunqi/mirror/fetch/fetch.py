@@ -60,6 +60,12 @@ class Fetch:
 
     # -- for readers
 
+    @property
+    def repo(self) -> str:
+        """The repository that it was begun for; those that joined need not have the blob."""
+        with self._changed:
+            return next(iter(self._repos))
+
     def state(self) -> FetchState:
         """Return how the fetch stands now."""
         with self._changed:

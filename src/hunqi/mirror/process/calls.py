@@ -34,7 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _OFF_S: Final = 10.0
 """After a full disk caching is tried again so much later."""
-_SHOWN_LIMIT: Final = 1024
+_PROVED_LIMIT: Final = 1024
 
 
 class UnknownBlobError(UserError):
@@ -73,8 +73,8 @@ class WorkerCalls:
     caching: Caching
     executor: Executor
     peer_calls: PeerCalls
-    _shown: dict[Digest, list[str]] = field(default_factory=dict[Digest, "list[str]"])
-    """Through which repositories a running fetch may be read: the one that began it, then those that proved it."""
+    _proved: dict[Digest, set[str]] = field(default_factory=dict[Digest, "set[str]"])
+    """Through which repositories a running fetch may be read, besides the one that it was begun for."""
 
     _reading: dict[Session, frozenset[Digest]] = field(default_factory=dict[Session, "frozenset[Digest]"])
     """What the clients of each worker read."""
@@ -132,7 +132,7 @@ class WorkerCalls:
 
     def has_proved(self, repo: str, digest: Digest) -> bool:
         """Whether the repository's own source said, while the fetch ran, that it has the blob."""
-        return repo in self._shown.get(digest, [])[1:]
+        return repo in self._proved.get(digest, ())
 
     def show(self, target: Target, digest: Digest, hops: tuple[str, ...]) -> None:
         """Let a repository show a stored blob if it links it or its own source has it; raises what asking raises."""
@@ -210,23 +210,23 @@ class WorkerCalls:
         running = self.fetches.get(digest)
         if running is None:
             self.sourcing.set_way(digest, way)
-            self._shown[digest] = [target.key]
-        elif target.key not in self._shown.setdefault(digest, []):
-            await self._in_thread(self._prove, target, digest, way)
-            self._shown[digest].append(target.key)
+            self._proved.pop(digest, None)
         if not self.caching.is_on():
             return self._full(digest)
         if target.upstream is None and running is None:
             # Live nodes answer for themselves first: what a fetch says in the end is whatever its last source said.
             await self._in_thread(self._size, target, digest, way)
         fetch = self.start_fetch(target, digest, size=None, background=False)
+        if fetch.repo != target.key and not self.has_proved(target.key, digest):
+            await self._in_thread(self._prove, target, fetch, way)
+            self._proved.setdefault(digest, set()).add(target.key)
         fetch.set_readers(id(session), payload["readers"])
         if payload["start"]:
             fetch.want(payload["start"], payload["start"] + 1)
-        if len(self._shown) > _SHOWN_LIMIT:
+        if len(self._proved) > _PROVED_LIMIT:
             running_now = {one.digest for one in self.fetches.active()}
-            for ended in self._shown.keys() - running_now:
-                del self._shown[ended]
+            for ended in self._proved.keys() - running_now:
+                del self._proved[ended]
         return self.progress.follow(fetch, session)
 
     def _full(self, digest: Digest) -> Payload:
@@ -254,16 +254,16 @@ class WorkerCalls:
         self.metrics.take(session, payload["report"])
         return {"text": await self._in_thread(self.metrics.text)}
 
-    def _prove(self, target: Target, digest: Digest, way: Way) -> None:
-        """Make sure that a repository may show a blob which is being fetched through others; raises what asking raises.
+    def _prove(self, target: Target, fetch: Fetch, way: Way) -> None:
+        """Make sure that a repository may show a blob which is fetched for another; raises what asking raises.
 
         A manifest can name any digest, so it is believed only where everybody may see what is being fetched.
         """
-        rows = (self.catalogue.visibility(repo) for repo in self._shown.get(digest, ()))
+        rows = [self.catalogue.visibility(repo) for repo in (fetch.repo, *self._proved.get(fetch.digest, ()))]
         if any(row is not None and row.public for row in rows):
-            self._size(target, digest, way)
+            self._size(target, fetch.digest, way)
         else:
-            self._ask_size(target, digest, way)
+            self._ask_size(target, fetch.digest, way)
 
     def _size(self, target: Target, digest: Digest, way: Way) -> int:
         """Return a blob's size as the repository's own source tells, or its manifest; raises what asking raises."""

@@ -285,7 +285,11 @@ class _Process:
         done()
 
     def _commit(self, part: Path, digest: Digest, size: int, repos: Sequence[str]) -> None:
-        links = [(repo, LinkKind.BLOB, False) for repo in repos]
+        fetch = self._fetches.get(digest)
+        # Read-ahead joins for whatever a manifest names: those that did not prove that they have it are not linked.
+        begun_for = repos[0] if fetch is None else fetch.repo
+        shown = [repo for repo in repos if repo == begun_for or self._has_proved(repo, digest)]
+        links = [(repo, LinkKind.BLOB, False) for repo in shown]
         try:
             self._files.commit(part, digest, size, links=links)
         except StoreFullError:

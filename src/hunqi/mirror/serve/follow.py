@@ -180,9 +180,13 @@ class Followers:
         if early is not None and early.epoch == state.epoch and early.is_later_than(state):
             state = early
         known = self._followers.get(digest)
+        if known is not None and _is_refusal(state):
+            # A file that others of the same repository have open is worth more; of another one, nothing was proved.
+            is_theirs = self._wanted[digest].target == wanted.target
+            is_useful = known.state.size is not None and known.state.status is not FetchStatus.FAILED
+            return known if is_theirs and is_useful else Follower(state, None)
         if known is not None:
-            if not _is_refusal(state) or known.state.size is None or known.state.status is FetchStatus.FAILED:
-                self.on_progress(state)
+            self.on_progress(state)
             return known
         follower = Follower(state, self._open_file(digest))
         self._followers[digest] = follower
