@@ -31,9 +31,10 @@ def test_a_single_wrong_source_is_blamed_and_its_bytes_are_told_gone(tmp_path: P
             assert fetch.wait(10).status is FetchStatus.DONE
             assert b.kept(DATA) == DATA
             assert b.blamed == [relay.id]
-            assert fetch.state().generation == 1
-            assert any(state.generation == 1 and state.extents == () for state in seen)
-            assert not any(state.verified for state in seen if state.generation == 0)
+            generations = list(dict.fromkeys(state.generation for state in seen))
+            assert len(generations) == 2
+            assert any(state.generation == generations[1] and state.extents == () for state in seen)
+            assert not any(state.verified for state in seen if state.generation == generations[0])
 
 
 def test_of_several_contributors_each_must_give_the_whole_alone(tmp_path: Path) -> None:

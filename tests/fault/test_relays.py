@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -120,6 +121,31 @@ def test_a_private_repository_is_refused_at_the_edge_and_a_public_one_is_not(tmp
         assert refused.status in (401, 403)
         assert json.loads(refused.body)["errors"][0]["code"] in ("DENIED", "UNAUTHORIZED")
         assert fetch(f"{url}/secret/blobs/{secret.layers[0]}").status in (401, 403)
+
+
+@pytest.mark.parametrize("name", ["*", "docker.io"])
+def test_what_a_relay_shows_to_our_credentials_only_is_nobody_elses_from_the_first_question(
+    tmp_path: Path, name: str
+) -> None:
+    secret = images.layered([1000], seed="relay-secret")
+    seed = {"docker.io/corp/secret:latest": secret}
+    with real_registry(tmp_path / "world", auth=Auth.BASIC, seed=seed) as world:
+        pair = base64.b64encode(f"{world.user}:{world.password}".encode()).decode()
+        file = tmp_path / "credentials.json"
+        file.write_text(json.dumps({"auths": {world.host: {"auth": pair}}}))
+        file.chmod(0o600)
+        config = f'[[mirror.relays]]\nname = "{name}"\nurl = "{world.url}"\ncredentials-file = "{file}"\n'
+        mirror = RunningMirror(tmp_path, upstreams={"docker.io": "http://127.0.0.1:9"}, config=config)
+        mirror.add_user("carol", "allowed-in", "docker.io/corp:pull")
+        with mirror:
+            url = f"{mirror.base_url}/v2/docker.io/corp/secret"
+            for _ in range(2):
+                assert fetch(f"{url}/manifests/latest", headers={"Accept": MANIFEST_TYPES}).status in (401, 403)
+            basic = base64.b64encode(b"carol:allowed-in").decode()
+            carol = {"Accept": MANIFEST_TYPES, "Authorization": f"Basic {basic}"}
+            assert fetch(f"{url}/manifests/latest", headers=carol).status == 200
+            assert fetch(f"{url}/blobs/{secret.layers[0]}", headers=carol).digest == secret.layers[0]
+            assert fetch(f"{url}/blobs/{secret.layers[0]}").status in (401, 403)
 
 
 def test_a_circle_of_relays_ends_with_an_error_that_says_so(tmp_path: Path) -> None:

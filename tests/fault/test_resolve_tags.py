@@ -52,6 +52,17 @@ def test_a_cold_get_costs_one_call_and_is_stored(mirror: Bench, world: World) ->
     assert mirror.fetched == [resolved.digest]
 
 
+def test_a_tag_that_a_head_told_is_written_down_when_its_manifest_is_stored(mirror: Bench, world: World) -> None:
+    digest = get(mirror, head=True).digest
+    assert mirror.catalogue.tag(KEY, LATEST) is None
+    mirror.resolver.manifest(UP, REPO, digest)
+    row = mirror.catalogue.tag(KEY, LATEST)
+    assert row is not None
+    assert row.digest == digest
+    world.server.refuse()
+    assert get(mirror).digest == digest
+
+
 def test_within_the_ttl_nobody_is_asked(mirror: Bench, world: World) -> None:
     first = get(mirror)
     mirror.clock.pass_s(59.0)

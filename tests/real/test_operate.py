@@ -48,6 +48,17 @@ def test_warm_fetches_the_whole_image_once(mirror: RunningMirror, world: RealReg
     assert (row["name"], row["kind"], row["tags"]) == ("docker.io/library/app", "mirrored", 1)
 
 
+def test_images_that_share_a_layer_are_both_whole_once_warm(mirror: RunningMirror, world: RealRegistry) -> None:
+    names = []
+    for number, image in enumerate(images.sharing(2, seed="warm-share", shared_bytes=200_000)):
+        world.push(image, f"library/share{number}", "1")
+        names.append(f"docker.io/library/share{number}:1")
+    ask(mirror, "warm", *names)
+    archive = mirror.directory / "both.tar"
+    mirror.cli("export", *names, "-o", str(archive))
+    assert archive.stat().st_size > 200_000
+
+
 def test_pin_shows_and_unpin_ends_it(mirror: RunningMirror) -> None:
     ask(mirror, "warm", NAME)
     ask(mirror, "pin", NAME)

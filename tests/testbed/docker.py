@@ -63,8 +63,12 @@ def docker_engine(
     registry_mirrors: Sequence[str] = (),
     insecure: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    root: Path | None = None,
 ) -> Generator[Docker]:
-    """Run ``dockerd`` without networking; its sockets lie in a short path (107 bytes is the most for their names)."""
+    """Run ``dockerd`` without networking; its sockets lie in a short path (107 bytes is the most for their names).
+
+    With ``root`` its daemon.json and its pid file lie below that as they would below ``/``.
+    """
     for program in ("dockerd", "docker", "containerd", "runc", "iptables"):
         find_program(program)
     directory.mkdir(parents=True, exist_ok=True)
@@ -72,8 +76,10 @@ def docker_engine(
     config_dir.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tb-docker-") as short:
         socket = Path(short) / "d.sock"
-        command = ["dockerd", "--config-file", str(_empty_json(directory)), "--data-root", str(directory / "data")]
-        command += ["--exec-root", f"{short}/exec", "--pidfile", f"{short}/pid", "-H", f"unix://{socket}"]
+        config_file = root / "etc/docker/daemon.json" if root else _empty_json(directory)
+        pid_file = root / "run/docker.pid" if root else Path(short) / "pid"
+        command = ["dockerd", "--config-file", str(config_file), "--data-root", str(directory / "data")]
+        command += ["--exec-root", f"{short}/exec", "--pidfile", str(pid_file), "-H", f"unix://{socket}"]
         command += [
             "--bridge",
             "none",

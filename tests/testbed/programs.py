@@ -27,6 +27,7 @@ PACKAGE_OF: Final[Mapping[str, str]] = {
     "podman": "podman",
     "runc": "runc",
     "skopeo": "skopeo",
+    "systemd-analyze": "systemd",
     "umoci": "umoci",
     "wrk": "wrk",
     "zstd": "zstd",

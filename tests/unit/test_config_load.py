@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from hunqi.mirror.settings import (
     OnDisconnect,
     RetentionRule,
 )
+from testbed.authority import Authority, Credential
 
 
 class Desk:
@@ -60,8 +63,15 @@ class Desk:
     def file(self, name: str) -> Path:
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("pem")
+        made = real_certificate()
+        path.write_bytes((made.key_file if path.suffix == ".key" else made.cert_file).read_bytes())
         return path
+
+
+@cache
+def real_certificate() -> Credential:
+    """A real certificate and its key."""
+    return Authority(Path(tempfile.mkdtemp())).issue("any")
 
 
 @pytest.fixture
@@ -198,6 +208,12 @@ def test_proxies_come_from_either_case_and_lower_is_stronger(desk: Desk) -> None
         environ={"HTTPS_PROXY": "proxy:3128", "https_proxy": "http://low:1", "HTTP_PROXY": "p:2", "no_proxy": "a,b"}
     )
     assert settings.proxies == {"https_proxy": "http://low:1", "http_proxy": "http://p:2", "no_proxy": "a,b"}
+
+
+@pytest.mark.parametrize("proxy", ["https://proxy:3128", "socks5://proxy:1", "http://:1"])
+def test_a_proxy_that_cannot_be_spoken_to_is_a_fault_and_no_crash_later(desk: Desk, proxy: str) -> None:
+    (fault,) = desk.faults(environ={"HTTPS_PROXY": proxy})
+    assert "http://[user:password@]host:port" in fault[1]
 
 
 def test_a_password_in_a_wrong_proxy_is_never_shown(desk: Desk) -> None:
@@ -372,3 +388,33 @@ def test_commands_find_the_data_directory_even_when_other_settings_are_wrong(des
     assert places.data_dir == Path("/f")
     places = load_places(desk.inputs(flags={"access.users-file": "u.json"}))
     assert places.users_file == desk.directory / "u.json"
+
+
+def test_a_proxy_that_would_not_be_spoken_to_is_a_fault_before_anything_starts(desk: Desk) -> None:
+    for url in ("https://proxy:3128", "socks5h://proxy:1080", "http://proxy:0", "http://"):
+        assert [key for key, _, _ in desk.faults(environ={"HTTPS_PROXY": url})] == ["HTTPS_PROXY"], url
+
+
+def test_files_that_are_no_certificates_are_faults_before_anything_starts(desk: Desk) -> None:
+    desk.file("m.pem")
+    desk.file("m.key")
+    (desk.directory / "junk.pem").write_text("junk")
+    other = Authority(desk.directory / "other").issue("other")
+    for cert, key in (("junk.pem", "m.key"), ("m.pem", "junk.pem"), ("m.pem", str(other.key_file))):
+        found = desk.faults(flags={"tls.cert": cert, "tls.key": key})
+        assert [(place, rule.startswith("cannot be used: ")) for place, rule, _ in found] == [("--tls-cert", True)]
+    assert desk.faults(flags={"tls.cert": "m.pem", "tls.key": "m.key", "tls.ca": "junk.pem"})[0][0] == "--tls-ca"
+    file = f'[mirror.upstreams."x.io"]\nurl = "https://x.io"\nca-file = "{desk.directory / "junk.pem"}"\n'
+    assert desk.faults(file=file)[0][0] == 'hunqi.toml: mirror.upstreams."x.io".ca-file'
+
+
+@pytest.mark.parametrize("name", ["pass.sh", "-pass", "../pass", "a b", "x" * 65])
+def test_nonsense_is_no_credential_helper(desk: Desk, name: str) -> None:
+    file = f'[mirror.upstreams."x.io"]\nurl = "https://x.io"\ncredential-helper = "{name}"\n'
+    assert [key for key, _, _ in desk.faults(file=file)] == ['hunqi.toml: mirror.upstreams."x.io".credential-helper']
+
+
+@pytest.mark.parametrize("key", ["allow", "deny"])
+def test_patterns_are_the_upstreams_and_not_a_relays(desk: Desk, key: str) -> None:
+    file = f'[[mirror.relays]]\nurl = "https://relay"\n{key} = ["team/*"]\n'
+    assert [place for place, _, _ in desk.faults(file=file)] == [f"hunqi.toml: mirror.relays[1].{key}"]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hunqi.config import table
+from hunqi.config import compound, table
 from hunqi.config.reference import default_text, render_reference
+from hunqi.config.setting import Setting
 from hunqi.mirror.settings import (
     AccessSettings,
     Deadlines,
@@ -53,8 +54,8 @@ def test_every_field_has_exactly_one_setting() -> None:
     assert sorted([*set_by_table, "proxies", "space.retention"]) == sorted(_fields_of_the_dataclasses())
 
 
-@pytest.mark.parametrize(("settings", "values"), [(table.ORIGIN, Origin), (table.RETENTION, RetentionRule)])
-def test_every_field_of_a_compound_value_has_a_key(settings: tuple[table.Setting, ...], values: type) -> None:
+@pytest.mark.parametrize(("settings", "values"), [(compound.ORIGIN, Origin), (compound.RETENTION, RetentionRule)])
+def test_every_field_of_a_compound_value_has_a_key(settings: tuple[Setting, ...], values: type) -> None:
     assert is_dataclass(values)
     names = {field.name for field in fields(values)} - {"name"}
     assert {field for setting in settings for field in setting.fields} == names
@@ -92,5 +93,5 @@ def test_every_default_reads_back_by_its_own_kind() -> None:
 
 
 def test_every_example_is_good_by_its_own_kind() -> None:
-    for setting in (*table.ALL, *table.ORIGIN, *table.RETENTION):
+    for setting in (*table.ALL, *compound.ORIGIN, *compound.RETENTION):
         setting.kind.read(setting.kind.example)

@@ -41,7 +41,7 @@ def test_written_by_many_in_any_order_it_has_the_digest(tmp_path: Path, seed: in
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert part.intervals() == ((0, len(DATA)),)
+    assert part.snapshot()[1] == ((0, len(DATA)),)
     assert part.hexdigest() == Digest.of(DATA, algorithm).hex
     assert part.path.read_bytes() == DATA
     part.close()
@@ -58,13 +58,13 @@ def test_what_was_flushed_is_there_again(tmp_path: Path) -> None:
     found = again.open(size=len(DATA))
     assert found is not None
     assert found.etags == {"a": '"1"'}
-    assert again.intervals() == ((0, 1000), (5000, 9000))
+    assert again.snapshot()[1] == ((0, 1000), (5000, 9000))
     assert again.contributors() == {"a", "b"}
     again.write(1000, memoryview(DATA)[1000:5000], "b")
     again.write(9000, memoryview(DATA)[9000:], "b")
     assert again.hexdigest() == Digest.of(DATA).hex
     again.discard_source("b")
-    assert again.intervals() == ((0, 1000),)
+    assert again.snapshot()[1] == ((0, 1000),)
     again.close()
 
 
@@ -79,7 +79,7 @@ def test_a_part_shorter_than_its_journal_or_of_another_size_begins_anew(tmp_path
             file.truncate(100)
     again = PartFile(part.path, Digest.of(DATA))
     assert again.open(size=size) is None
-    assert again.intervals() == ()
+    assert again.snapshot()[1] == ()
     again.close()
     assert part.path.stat().st_size == 0
 
@@ -100,7 +100,7 @@ def test_a_part_shorter_than_its_journal_or_of_another_size_begins_anew(tmp_path
 )
 def test_a_journal_that_makes_no_sense_is_none(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "x.json"
-    good = Journal(size=10, etags={}, spans=(Span(source="a", start=0, end=5),))
+    good = Journal(incarnation="a", size=10, etags={}, spans=(Span(source="a", start=0, end=5),))
     journal.save(path, good)
     assert journal.load(path) == good
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))

@@ -22,7 +22,8 @@ Fetch = Callable[[Session, int], Payload]
 def state(status: str, *, sequence: int, epoch: str = "a", end: int = 0) -> Payload:
     return {
         "digest": str(DIGEST),
-        "generation": f"{epoch}.0",
+        "epoch": epoch,
+        "generation": "a",
         "sequence": sequence,
         "status": status,
         "size": len(DATA),
@@ -99,13 +100,13 @@ async def test_bytes_that_were_thrown_away_are_not_held_because_others_came(tmp_
         return state("running", sequence=number, end=500)
 
     async with followers(tmp_path, fetch) as made, asyncio.timeout(10), made.follow(WANTED) as follower:
-        again = state("running", sequence=5, end=900) | {"generation": "a.1"}
+        again = state("running", sequence=5, end=900) | {"generation": "b"}
         made.on_progress(FetchState.from_payload(again))
         assert follower.present_end(0) == 900
         assert not follower.still_holds(0, 10, since=0)
         assert follower.still_holds(0, 0, since=0)
         assert follower.still_holds(0, 900, since=follower.age)
-        other = state("running", epoch="b", sequence=1, end=900) | {"kept": [[0, 300]]}
+        other = state("running", epoch="b", sequence=1, end=900) | {"generation": "b", "kept": [[0, 300]]}
         age = follower.age
         made.on_progress(FetchState.from_payload(other))
         assert follower.still_holds(0, 300, since=age)

@@ -24,13 +24,11 @@ SECTIONS: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {
     "blobs": blobs.measure,
     "cold": cold.measure,
     "fanout": fanout.measure,
+    "peers": peers.measure,
     "distance": distance.measure,
     "crowd": crowd.measure,
     "store": store.measure,
 }
-LATER: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {"peers": peers.measure}
-"""Measured when asked for only: mirrors do not ask each other yet."""
-NOT_MEASURED: Final = ("four peers, one cold blob",)
 
 
 def main() -> int:
@@ -40,9 +38,9 @@ def main() -> int:
     parser.add_argument(
         "--only",
         action="append",
-        choices=[*SECTIONS, *LATER],
+        choices=[*SECTIONS],
         metavar="NAME",
-        help=f"one of {', '.join([*SECTIONS, *LATER])}; again for more; writes no page",
+        help=f"one of {', '.join(SECTIONS)}; again for more; writes no page",
     )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     options = parser.parse_args()
@@ -52,7 +50,7 @@ def main() -> int:
     if not options.only:
         page = ROOT / "docs" / "benchmarks.md"
         took_s = time.monotonic() - begun
-        write_page(page, rows, rounds=options.rounds, took_s=took_s, not_measured=NOT_MEASURED)
+        write_page(page, rows, rounds=options.rounds, took_s=took_s)
     if options.json:
         print(json_of(rows, rounds=options.rounds))
     else:
@@ -74,7 +72,7 @@ def _measure(names: list[str], rounds: int) -> list[Row]:
             progress.update(task, description=text)
 
         for name in names:
-            for row in {**SECTIONS, **LATER}[name](Bench(base=Path(folder), rounds=rounds, say=say)):
+            for row in SECTIONS[name](Bench(base=Path(folder), rounds=rounds, say=say)):
                 rows.append(row)
                 mark = "[green]met[/green]   " if row.is_met else "[red]missed[/red]"
                 progress.console.print(f"{mark} {row.name}: {row.value_text} (bar {row.bar_text}); {row.figures}")

@@ -58,7 +58,7 @@ def json_of(rows: Sequence[Row], *, rounds: int) -> str:
     return json.dumps({"machine": machine(), "versions": versions(), "rounds": rounds, "rows": found}, indent=1)
 
 
-def write_page(path: Path, rows: Sequence[Row], *, rounds: int, took_s: float, not_measured: Sequence[str]) -> None:
+def write_page(path: Path, rows: Sequence[Row], *, rounds: int, took_s: float) -> None:
     """Write the page of a whole run."""
     met = sum(row.is_met for row in rows)
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -69,8 +69,6 @@ def write_page(path: Path, rows: Sequence[Row], *, rounds: int, took_s: float, n
     for row in rows:
         verdict = "met" if row.is_met else "**missed**"
         lines.append(f"| {row.name} | {row.value_text} | {row.bar_text} | {verdict} | {row.figures} |")
-    if not_measured:
-        lines += ["", f"Not measured yet: {'; '.join(not_measured)}."]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

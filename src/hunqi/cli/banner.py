@@ -40,8 +40,8 @@ def _facts(settings: MirrorSettings, address: Address) -> Table:
     table.add_row("listens on", Text(f"{scheme}://{address}", style="bold green"))
     table.add_row("keeps in", f"{_short(settings.data_dir)}, up to {format_size(settings.space.cache_max)}")
     if settings.peers.listen:
-        others = len(settings.peers.urls)
-        table.add_row("peers", f"listens on {settings.peers.listen}, {others} other{'' if others == 1 else 's'} named")
+        named = len(settings.peers.urls)
+        table.add_row("peers", f"listens on {settings.peers.listen}; {named} address{'' if named == 1 else 'es'} given")
     if settings.access_log:
         table.add_row("access log", _short(settings.access_log))
     if settings.access.allow_anonymous_push:

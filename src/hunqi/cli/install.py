@@ -15,6 +15,7 @@ from hunqi.cli.options import ConfigOption, DataOption
 from hunqi.cli.show import out
 from hunqi.config import FlagValue, load_mirror_settings, process_inputs
 from hunqi.errors import UserError
+from hunqi.mirror.settings import MirrorSettings
 
 UNIT_NAME: Final = "hunqi-mirror.service"
 UNIT_DIR: Final = Path("/etc/systemd/system")
@@ -30,6 +31,8 @@ Before=docker.service containerd.service
 
 [Service]
 Type=simple
+# Settings as variables, and HTTPS_PROXY and its like, if this file exists.
+EnvironmentFile=-/etc/hunqi/mirror.env
 ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
@@ -72,13 +75,13 @@ class InstallError(UserError):
     code: ClassVar[str] = "cli.install"
 
 
-def render_unit(*, command: list[str], writable: list[Path], drain_s: float) -> str:
-    """Return the unit; homes are open for reading only where the program or its data lies in one."""
-    in_homes = any(_in_home(path) for path in (*writable, Path(command[0])))
+def render_unit(*, command: list[str], writable: list[Path], readable: list[Path], drain_s: float) -> str:
+    """Return the unit; homes are shut but where the program, its data or a file of its settings lies in one."""
+    in_homes = any(_in_home(path) for path in (*writable, *readable, Path(command[0])))
     return _TEMPLATE.format(
         command=" ".join(_quote(word) for word in command),
         writable=" ".join(_quote(str(path)) for path in writable),
-        protect_home="false" if in_homes else "true",
+        protect_home="read-only" if in_homes else "true",
         stop_s=int(drain_s) + 15,
     )
 
@@ -139,7 +142,19 @@ def _unit(*, data: Path | None, config: Path | None) -> tuple[str, Path]:
     for path in (settings.access_log, settings.access.users_file):
         if path is not None and path.parent not in writable:
             writable.append(path.parent)
-    return render_unit(command=command, writable=writable, drain_s=settings.drain_s), settings.data_dir
+    readable = [Path(sys.base_prefix), *_files_of(settings), *([config.absolute()] if config else [])]
+    unit = render_unit(command=command, writable=writable, readable=readable, drain_s=settings.drain_s)
+    return unit, settings.data_dir
+
+
+def _files_of(settings: MirrorSettings) -> list[Path]:
+    """Return the files that the settings name."""
+    found: list[Path | None] = []
+    for tls in (settings.tls, settings.peers.tls):
+        found += [tls.cert_file, tls.key_file, tls.ca_file] if tls else []
+    for origin in (*settings.upstreams, *settings.relays):
+        found += [origin.ca_file, origin.client_cert_file, origin.client_key_file, origin.credentials_file]
+    return [path for path in found if path is not None]
 
 
 def _systemctl(*arguments: str) -> None:

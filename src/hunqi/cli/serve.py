@@ -13,7 +13,8 @@ from rich.console import Console
 from hunqi.cli.banner import render_banner
 from hunqi.config import FlagValue, load_mirror_settings, process_inputs
 from hunqi.config.reference import default_text
-from hunqi.config.table import ALL, Setting
+from hunqi.config.setting import Setting
+from hunqi.config.table import ALL
 from hunqi.mirror.settings import Address, MirrorSettings
 
 HELP: Final = """Serve images: answer from the cache, fetch what is missing, take pushes.

@@ -12,7 +12,7 @@ from hunqi.config import kinds
 from hunqi.config.faults import Fault, unknown
 from hunqi.config.kinds import RuleError
 from hunqi.config.layers import Layers, Written, as_list, as_table, write
-from hunqi.config.table import Setting
+from hunqi.config.setting import Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,11 @@ def parse_proxy(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:
-        raise RuleError("a proxy is http://host:port or https://host:port")
+        raise RuleError("a proxy is http://[user:password@]host:port, spoken to in clear; no socks")
     return url.rstrip("/")
 
 
@@ -267,7 +267,7 @@ NAMESPACE: Final = Kind(
 HELPER: Final = Kind(
     name="program",
     metavar="NAME",
-    parse=partial(_parse_word, pattern=re.compile(r"[A-Za-z0-9_.-]+"), rule=_HELPER_RULE),
+    parse=partial(_parse_word, pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"), rule=_HELPER_RULE),
     rule=_HELPER_RULE,
     example="pass",
 )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final, cast
 
 from hunqi.config.faults import ConfigError, Fault, unknown
-from hunqi.config.table import ALL, ENVIRONMENT_PREFIX, Setting
+from hunqi.config.setting import ENVIRONMENT_PREFIX, Setting
+from hunqi.config.table import ALL
 
 DEFAULT_FILE: Final = Path("/etc/hunqi/hunqi.toml")
 FILE_VARIABLE: Final = "HUNQI_CONFIG"

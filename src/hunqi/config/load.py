@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from hunqi.config.certificates import check_certificates
+from hunqi.config.compound import RETENTION
 from hunqi.config.evaluate import Evaluator
 from hunqi.config.faults import ConfigError
 from hunqi.config.kinds import RuleError, parse_proxy
 from hunqi.config.layers import Inputs, as_list, read_layers
 from hunqi.config.origins import read_relays, read_upstreams
-from hunqi.config.table import RETENTION, SETTINGS, Setting
+from hunqi.config.setting import Setting
+from hunqi.config.table import SETTINGS
 from hunqi.mirror.names import Names
 from hunqi.mirror.settings import Address, MirrorSettings, PeerSettings, RetentionRule, TlsFiles
 
@@ -41,6 +44,7 @@ def load_mirror_settings(inputs: Inputs) -> MirrorSettings:
     settings = _with_default_upstream(evaluator, settings)
     _check_names(evaluator, settings)
     _check_peers(evaluator, settings)
+    check_certificates(evaluator, settings)
     if layers.faults:
         raise ConfigError(layers.faults)
     return settings

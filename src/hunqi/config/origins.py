@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+from hunqi.config.compound import ORIGIN, RELAY
 from hunqi.config.evaluate import Evaluator
 from hunqi.config.kinds import RuleError, is_upstream_name, parse_url
 from hunqi.config.layers import as_list, as_table
-from hunqi.config.table import ORIGIN, RELAYS, UPSTREAMS
+from hunqi.config.table import RELAYS, UPSTREAMS
 from hunqi.mirror.settings import WELL_KNOWN_UPSTREAMS, Origin
 
 
@@ -122,7 +123,7 @@ def _filed_relays(evaluator: Evaluator) -> list[tuple[Origin, str]]:
         place = f"{where}[{number}]"
         items = as_table(table) or {}
         options = {key: value for key, value in items.items() if key != "name"}
-        fields = evaluator.table(ORIGIN, options, where=place) or {}
+        fields = evaluator.table(RELAY, options, where=place) or {}
         origin = _relay(evaluator, str(items.get("name", "*")), fields, where=place)
         if origin:
             relays.append((origin, place))

@@ -11,8 +11,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
+from hunqi.config.compound import ORIGIN, RETENTION
 from hunqi.config.origins import variable_of
-from hunqi.config.table import ALL, ORIGIN, RETENTION, Setting
+from hunqi.config.setting import Setting
+from hunqi.config.table import ALL
 from hunqi.mirror.settings import WELL_KNOWN_UPSTREAMS, MirrorSettings, Origin
 
 _DEFAULTS: Final = MirrorSettings(data_dir=Path("/"))
@@ -94,7 +96,8 @@ def render_reference() -> str:
             "`HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (or in lower case, which is stronger) hold for every upstream.",
             "",
             *_compound_table("## Keys of an upstream or a relay", ORIGIN, defaults=True),
-            "A relay also has `name`: the upstream that it stands before, or `*` (the default) for all.",
+            "A relay also has `name`: the upstream that it stands before, or `*` (the default) for all. It has",
+            "no `allow` and no `deny`: those of the upstream count.",
             "",
             *_compound_table("## Keys of a retention rule", RETENTION, defaults=False),
             "Rules are for pushed repositories only; `hunqi mirror gc` applies the first whose pattern matches.",

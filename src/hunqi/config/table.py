@@ -6,38 +6,10 @@ from this table, so that none of them can know a setting that another does not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from hunqi.config import kinds
-from hunqi.config.kinds import Kind
-
-ENVIRONMENT_PREFIX: Final = "HUNQI_MIRROR_"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One thing that can be set."""
-
-    key: str
-    """Its place under ``[mirror]`` in the file."""
-    fields: tuple[str, ...]
-    """Where its value goes in the settings' dataclass; several for a value of several parts."""
-    kind: Kind
-    help: str
-    flag: str | None = None
-    off_flag: str | None = None
-    """For what is on by default: the flag that turns it off."""
-    many: bool = False
-    default: str | None = None
-    """The default in words, where it is not the dataclass' own."""
-    panel: str = "Listening and storage"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return ENVIRONMENT_PREFIX + self.key.upper().translate(str.maketrans(".-", "__"))
-
+from hunqi.config.setting import Setting
 
 _SOURCES: Final = "Where images come from"
 _DOWNLOADS: Final = "How blobs are downloaded"
@@ -336,66 +308,3 @@ RELAYS: Final = Setting(
 )
 ALL: Final = (*SETTINGS[:2], UPSTREAMS, RELAYS, *SETTINGS[2:])
 """In the order of the help text."""
-
-ORIGIN: Final[tuple[Setting, ...]] = (
-    Setting(key="url", fields=("url",), kind=kinds.URL, help="The registry's address."),
-    Setting(
-        key="ca-file",
-        fields=("ca_file",),
-        kind=kinds.FILE,
-        help="The authority of its certificate (PEM); default the system's.",
-    ),
-    Setting(
-        key="client-cert-file", fields=("client_cert_file",), kind=kinds.FILE, help="A client certificate for it (PEM)."
-    ),
-    Setting(key="client-key-file", fields=("client_key_file",), kind=kinds.FILE, help="The client certificate's key."),
-    Setting(
-        key="credentials-file",
-        fields=("credentials_file",),
-        kind=kinds.FILE,
-        help="A Docker config.json; its entry for this registry's host is used.",
-    ),
-    Setting(
-        key="credential-helper",
-        fields=("credential_helper",),
-        kind=kinds.HELPER,
-        help="NAME of a docker-credential-NAME program to ask for credentials.",
-    ),
-    Setting(
-        key="bandwidth-limit",
-        fields=("bandwidth_limit",),
-        kind=kinds.SIZE,
-        help="Most bytes a second from it, all connections together.",
-    ),
-    Setting(
-        key="max-connections", fields=("max_connections",), kind=kinds.PARALLEL, help="Most connections to it at once."
-    ),
-    Setting(
-        key="allow",
-        fields=("allow",),
-        kind=kinds.TEXT,
-        many=True,
-        help="Patterns of the repositories that may be mirrored; none allows all.",
-    ),
-    Setting(
-        key="deny",
-        fields=("deny",),
-        kind=kinds.TEXT,
-        many=True,
-        help="Patterns of repositories that may not, stronger than allow.",
-    ),
-)
-"""What a table of ``[mirror.upstreams."NAME"]`` or ``[[mirror.relays]]`` may hold."""
-
-RETENTION: Final[tuple[Setting, ...]] = (
-    Setting(key="pattern", fields=("pattern",), kind=kinds.TEXT, help="Of the names of pushed repositories."),
-    Setting(key="keep-newest", fields=("keep_newest",), kind=kinds.KEEP, help="Keep only the newest so many tags."),
-    Setting(key="max-age", fields=("max_age_s",), kind=kinds.DEADLINE, help="Remove tags that were pushed before."),
-    Setting(
-        key="untagged-after",
-        fields=("untagged_after_s",),
-        kind=kinds.DEADLINE,
-        help="Remove manifests that have had no tag for so long.",
-    ),
-)
-"""What a table of ``[[mirror.space.retention]]`` may hold."""

@@ -29,6 +29,10 @@ WELL_KNOWN_UPSTREAMS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+ANY_UPSTREAM: Final = "*"
+"""The name of a relay that serves every upstream."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A host and a TCP port; port 0 lets the kernel choose."""

@@ -56,7 +56,6 @@ class Fetch:
         self._status = FetchStatus.RUNNING
         self._error: Exception | None = None
         self._verified = False
-        self._generation = 0
         self.fill: Final = make_fill(self.announce)
 
     # -- for readers
@@ -70,11 +69,12 @@ class Fetch:
     def state(self) -> FetchState:
         """Return how the fetch stands now."""
         with self._changed:
+            generation, extents = self.fill.part.snapshot()
             return FetchState(
                 status=self._status,
                 size=self.fill.size,
-                extents=self.fill.part.intervals(),
-                generation=self._generation,
+                extents=extents,
+                generation=generation,
                 verified=self._verified,
                 error=self._error,
                 bytes_by_source=MappingProxyType(dict(self.fill.bytes_by_source)),
@@ -170,9 +170,7 @@ class Fetch:
         self.announce()
 
     def set_discarded(self) -> None:
-        """Bytes that were announced are gone."""
-        with self._changed:
-            self._generation += 1
+        """Bytes that were announced are gone: tell the readers."""
         self.announce()
 
     def finish(self, status: FetchStatus, error: Exception | None = None, *, only_if_linked: bool = False) -> bool:

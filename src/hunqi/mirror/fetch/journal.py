@@ -30,6 +30,8 @@ class Span:
 class Journal:
     """``size`` in bytes when known; ``etags`` by source id."""
 
+    incarnation: str
+    """Of the bytes: another one after any of them was thrown away."""
     size: int | None
     etags: dict[str, str]
     spans: tuple[Span, ...]
@@ -44,6 +46,7 @@ def save(path: Path, journal: Journal) -> None:
     """Replace the record at ``path``; raises :class:`OSError`."""
     document = {
         "version": VERSION,
+        "incarnation": journal.incarnation,
         "size": journal.size,
         "etags": journal.etags,
         "spans": [[span.source, span.start, span.end] for span in journal.spans],
@@ -73,7 +76,12 @@ def _parse(decoded: object) -> Journal:
     if size is not None and (not isinstance(size, int) or any(span.end > size for span in spans)):
         raise ValueError("size")
     etags = cast("dict[str, object]", document["etags"])
-    return Journal(size=size, etags={str(key): str(value) for key, value in etags.items()}, spans=spans)
+    return Journal(
+        incarnation=str(document["incarnation"]),
+        size=size,
+        etags={str(key): str(value) for key, value in etags.items()},
+        spans=spans,
+    )
 
 
 def _span(item: list[object]) -> Span:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ class PartFile:
         self._lock = threading.Lock()
         self._extents = Extents()
         self._by_source: dict[str, Extents] = {}
+        self._incarnation = uuid.uuid4().hex
         self._hash_lock = threading.Lock()
         self._hasher = digest.hasher()
         self._hashed = 0
@@ -51,7 +53,8 @@ class PartFile:
                 for span in found.spans:
                     self._by_source.setdefault(span.source, Extents()).add(span.start, span.end)
                     self._extents.add(span.start, span.end)
-            self.kept = self._extents.as_tuple()
+                self._incarnation = found.incarnation
+                self.kept = self._extents.as_tuple()
             return found
         self._journal_path.unlink(missing_ok=True)
         os.ftruncate(self._fd, 0)
@@ -125,10 +128,10 @@ class PartFile:
         with self._lock:
             return Extents(self._extents)
 
-    def intervals(self) -> tuple[Interval, ...]:
-        """Return what is there."""
+    def snapshot(self) -> tuple[str, tuple[Interval, ...]]:
+        """Return what is there, and its incarnation: another one after any bytes were thrown away."""
         with self._lock:
-            return self._extents.as_tuple()
+            return self._incarnation, self._extents.as_tuple()
 
     def gaps(self, start: int, end: int) -> tuple[Interval, ...]:
         """Return what of ``[start, end)`` is missing."""
@@ -143,13 +146,14 @@ class PartFile:
     def flush(self, *, size: int | None, etags: dict[str, str]) -> None:
         """Bring the data to the disk, then the journal that says so; raises :class:`OSError`."""
         with self._lock:
+            incarnation = self._incarnation
             spans = tuple(
                 Span(source=source, start=start, end=end)
                 for source, extents in self._by_source.items()
                 for start, end in extents
             )
         os.fdatasync(self._fd)
-        journal.save(self._journal_path, Journal(size=size, etags=etags, spans=spans))
+        journal.save(self._journal_path, Journal(incarnation=incarnation, size=size, etags=etags, spans=spans))
 
     def sync(self) -> None:
         """Bring data and size to the disk, before the file is renamed into the store; raises :class:`OSError`."""
@@ -162,6 +166,7 @@ class PartFile:
             os.ftruncate(self._fd, 0)
             self._extents.clear()
             self._by_source.clear()
+            self._incarnation = uuid.uuid4().hex
             self._hasher = self._digest.hasher()
             self._hashed = 0
 
@@ -170,6 +175,7 @@ class PartFile:
         with self._hash_lock, self._lock:
             for start, end in self._by_source.pop(source, Extents()):
                 self._extents.discard(start, end)
+            self._incarnation = uuid.uuid4().hex
             self._hasher = self._digest.hasher()
             self._hashed = 0
 

@@ -28,8 +28,8 @@ class FetchState:
     size: int | None
     """Bytes; None until a manifest or a source told."""
     extents: tuple[Interval, ...]
-    generation: int
-    """Another number means that bytes announced before were thrown away: who sent some of them must cut its answer."""
+    generation: str
+    """Another one means that bytes announced before were thrown away: who sent some of them must cut its answer."""
     verified: bool
     """The digest is right: the last bytes may be given out, though the commit may still be running."""
     error: Exception | None

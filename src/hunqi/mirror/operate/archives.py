@@ -110,7 +110,7 @@ def _own_names(world: OperateWorld, root: Descriptor) -> tuple[str | None, Tag |
     if text is None:
         return None, None
     try:
-        _, tag, digest = split_image(world.address, text)
+        _, tag, digest = split_image(world.names, world.address, text)
     except UserError as error:
         raise LayoutError(f"the archive names an image {text[:200]!r}: {error}") from error
     return name, tag if tag or digest else Tag("latest")
@@ -118,7 +118,7 @@ def _own_names(world: OperateWorld, root: Descriptor) -> tuple[str | None, Tag |
 
 def _target(world: OperateWorld, text: str) -> tuple[Target, Tag | None]:
     """Read where to import: into an upstream's repository where that is named, else as a push would."""
-    name, tag, digest = split_image(world.address, text)
+    name, tag, digest = split_image(world.names, world.address, text)
     if digest is not None:
         raise LayoutError(f"{text}: an image is imported under a tag, its digest follows from its bytes")
     if name.partition("/")[0] in world.names.upstreams:

@@ -52,6 +52,8 @@ class OperateWorld:
     shelf: Shelf
     fetch: Callable[[Target, Descriptor], Fetch]
     """Starts or joins the fetch of a blob."""
+    show: Callable[[Target, Digest], None]
+    """Lets a repository show a blob that is stored; raises what asking its source raises."""
     live: Callable[[], Payload]
     """Counters, sources and fetches."""
     evict: Callable[[], int]
@@ -62,9 +64,24 @@ class OperateWorld:
     executor: Executor
 
 
-def split_image(address: Address, text: str) -> tuple[str, Tag | None, Digest | None]:
+def is_own(address: Address, host: str) -> bool:
+    """Whether ``host:port`` in front of an image names the mirror at ``address``, as a client may write it.
+
+    A mirror on every address has every name of the machine, so there the port decides.
+    """
+    if address.host in {"0.0.0.0", "::"}:
+        return host.endswith(f":{address.port}")
+    written = {str(address)}
+    if address.host in {"127.0.0.1", "::1", "localhost"}:
+        written.add(f"localhost:{address.port}")
+    return host in written
+
+
+def split_image(names: Names, address: Address, text: str) -> tuple[str, Tag | None, Digest | None]:
     """Return the name, the tag and the digest of an image as they are written; raise what references raise."""
-    rest, _, digest_text = text.removeprefix(f"{address}/").partition("@")
+    host, slash, tail = text.partition("/")
+    rest = tail if slash and host not in names.upstreams and is_own(address, host) else text
+    rest, _, digest_text = rest.partition("@")
     head, colon, tail = rest.rpartition(":")
     name, tag = (head, Tag.parse(tail)) if colon and "/" not in tail else (rest, None)
     return name, tag, Digest.parse(digest_text) if digest_text else None
@@ -75,7 +92,7 @@ def parse_image(names: Names, address: Address, text: str) -> tuple[Target, Refe
 
     Raises what names and references raise.
     """
-    name, tag, digest = split_image(address, text)
+    name, tag, digest = split_image(names, address, text)
     return names.resolve(name), digest or tag or Tag("latest")
 
 

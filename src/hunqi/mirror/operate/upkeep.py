@@ -133,6 +133,7 @@ def warm_images(world: OperateWorld, payload: Payload, emit: Emit) -> Payload:
                 continue
             blobs += 1
             if step.is_stored:
+                world.show(target, step.blob.digest)
                 emit(_event(image, step.blob, step.blob.size, "kept already"))
             else:
                 _fetch(

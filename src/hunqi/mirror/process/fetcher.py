@@ -239,6 +239,7 @@ class _Process:
                 ),
                 shelf=self._shelf,
                 fetch=lambda target, blob: calls.start_fetch(target, blob.digest, size=blob.size, background=False),
+                show=lambda target, digest: calls.show(target, digest, ()),
                 live=self._live,
                 evict=self._space.keep_marks,
                 excess=self._space.excess,
@@ -334,7 +335,8 @@ class _Process:
         ages = LeftoverAges(upload_s=self._settings.space.upload_max_age_s)
         found = collect_leftovers(self._catalogue, self._uploads, ages)
         freed = self._fetches.collect_leftovers(_PART_AGE_S)
-        _log.info("collected leftovers: %s, %d bytes of old parts", found, freed)
+        if found or freed:
+            _log.info("collected leftovers: %s, %d bytes of old parts", found, freed)
 
     def _sources(self) -> list[Source]:
         return [*(peer.source for peer in self._roster.peers), *self._sourcing.all()]

@@ -109,11 +109,15 @@ class Metrics(Collector):
         yield from _requests(totals)
         yield from _sources(world)
         yield from _space(world)
-        saved = sum(value for (kind, outcome), value in totals.sent.items() if kind == "blob" and outcome in _SAVING)
-        yield _counter("hunqi_mirror_saved_bytes", "Bytes of blobs that no source had to send", saved)
+        yield _counter("hunqi_mirror_saved_bytes", "Bytes of blobs that no source had to send", saved_bytes(totals))
 
 
 _SAVING: Final = frozenset({"hit", "join"})
+
+
+def saved_bytes(totals: Totals) -> float:
+    """Return the bytes of blobs that clients got and no source had to send."""
+    return sum(value for (kind, outcome), value in totals.sent.items() if kind == "blob" and outcome in _SAVING)
 
 
 def _requests(totals: Totals) -> Iterable[Metric]:
@@ -177,8 +181,9 @@ def _counter(name: str, text: str, value: float) -> Metric:
 def as_payload(totals: Totals) -> dict[str, Any]:
     """Return the sums as a JSON object, for ``operate.stat``."""
     return {
-        "requests": sum(totals.requests.values()),
+        "requests": sum(value for (kind, _, _), value in totals.requests.items() if kind != "peer"),
         "hits": sum(value for (_, _, outcome), value in totals.requests.items() if outcome == "hit"),
         "misses": sum(value for (_, _, outcome), value in totals.requests.items() if outcome == "miss"),
         "sent_bytes": sum(totals.sent.values()),
+        "saved_bytes": saved_bytes(totals),
     }

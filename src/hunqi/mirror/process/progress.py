@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import threading
 import uuid
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,8 +39,6 @@ class Progress:
         self._epoch = uuid.uuid4().hex[:8]
         self._sequence = itertools.count(1)
         self._watches: dict[Digest, _Watch] = {}
-        self._numbers: weakref.WeakKeyDictionary[Fetch, int] = weakref.WeakKeyDictionary()
-        self._next_number = itertools.count(1)
         self._ended: OrderedDict[Digest, str] = OrderedDict()
         self._lock = threading.Lock()
         self._marked: set[Fetch] = set()
@@ -75,7 +72,8 @@ class Progress:
         state = fetch.state()
         return {
             "digest": str(fetch.digest),
-            "generation": self._generation(fetch, state.generation),
+            "epoch": self._epoch,
+            "generation": state.generation,
             "sequence": next(self._sequence),
             "status": state.status.value,
             "size": state.size,
@@ -91,11 +89,12 @@ class Progress:
         To those who follow the fetch that brought it, it is of that fetch: their bytes are not taken back.
         """
         watch = self._watches.get(digest)
-        generation = self._ended.get(digest, f"{self._epoch}.stored")
+        generation = self._ended.get(digest, "stored")
         if watch is not None:
-            generation = self._generation(watch.fetch, watch.fetch.state().generation)
+            generation = watch.fetch.state().generation
         return {
             "digest": str(digest),
+            "epoch": self._epoch,
             "generation": generation,
             "sequence": next(self._sequence),
             "status": FetchStatus.DONE.value,
@@ -112,13 +111,6 @@ class Progress:
             self._ended[fetch.digest] = state["generation"]
             if len(self._ended) > _ENDED_LIMIT:
                 self._ended.popitem(last=False)
-
-    def _generation(self, fetch: Fetch, discarded: int) -> str:
-        """Return what no other fetch, and no other life of this process, ever says."""
-        number = self._numbers.get(fetch)
-        if number is None:
-            number = self._numbers[fetch] = next(self._next_number)
-        return f"{self._epoch}.{number}.{discarded}"
 
     def _mark(self, fetch: Fetch) -> None:
         with self._lock:

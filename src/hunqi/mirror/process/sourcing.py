@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from hunqi.mirror.peers.client import PeerClient
 from hunqi.mirror.peers.roster import Peer
-from hunqi.mirror.settings import MirrorSettings, Origin
+from hunqi.mirror.settings import ANY_UPSTREAM, MirrorSettings, Origin
 from hunqi.mirror.sources.errors import NotFound, SourceError, SourceServerError
 from hunqi.mirror.sources.health import HealthMemory
 from hunqi.mirror.sources.model import RemoteBlob, SourceKind
@@ -22,7 +22,6 @@ from hunqi.mirror.sources.source import Source
 from hunqi.mirror.sources.stream import BlobStream
 from hunqi.oci.digest import Digest
 
-ANY_UPSTREAM: Final = "*"
 T = TypeVar("T")
 
 

@@ -106,7 +106,10 @@ class Resolver:
         home, passed = Target(upstream, repository), self._pass(upstream, hops)
         ask = Ask(hops=passed, peers=not from_peer)
         if isinstance(reference, Digest):
-            return self._manifests.by_digest(home, reference, head=head, ask=ask)
+            resolved = self._manifests.by_digest(home, reference, head=head, ask=ask)
+            if not head and resolved.body is None:
+                self._tags.keep(home, reference)
+            return resolved
         return self._tags.resolve(home, reference, head=head, ask=ask)
 
     def visibility(

@@ -65,6 +65,8 @@ class Tags:
         self._room = room
         self._manifests = manifests
         self._seen: Expiring[tuple[str, Tag], _Seen] = Expiring(room.clock)
+        self._heads: Expiring[tuple[str, Digest], Tag] = Expiring(room.clock)
+        """The tag of which a HEAD last told a digest: most clients GET that digest next."""
 
     def resolve(self, home: Target, tag: Tag, *, head: bool, ask: Ask) -> Resolved:
         """Return what ``tag`` means; raises the errors of :mod:`hunqi.mirror.resolve.errors`."""
@@ -80,6 +82,19 @@ class Tags:
         if held is None:
             self._manifests.refuse_if_unknown(home, tag)
         return self._room.flights.do(key, lambda: self._refresh(question), depth=len(ask.hops))
+
+    def keep(self, home: Target, digest: Digest) -> None:
+        """Write down which tag a manifest, stored now, was asked by: until then a HEAD's answer lives in memory."""
+        tag = self._heads.get((home.key, digest))
+        seen = None if tag is None else self._seen.get((home.key, tag))
+        if tag is None or seen is None or seen.digest != digest:
+            return
+        self._heads.forget((home.key, digest))
+        try:
+            self._room.catalogue.put_tag(home.key, tag, digest, pushed=False, checked_at=seen.checked_at)
+        except (StoreFullError, StoreUnavailableError):
+            return  # it is known in memory still
+        self._seen.forget((home.key, tag))
 
     def forget(self, home: Target, tag: Tag) -> None:
         """Drop what is known of a tag, so that the next question goes to the sources."""
@@ -171,6 +186,7 @@ class Tags:
     def _note_head(self, question: _Question, head: ManifestHead, digest: Digest, size: int) -> Resolved:
         resolved = Resolved(digest=digest, media_type=head.media_type, size=size)
         self._note_seen(question, resolved)
+        self._heads.put((question.home.key, digest), question.tag, for_s=SEEN_S)
         return resolved
 
     def _note_checked(self, question: _Question, found: Resolved) -> None:

@@ -22,7 +22,7 @@ from hunqi.mirror.names import Names, Target, is_mirrored, require_mirrored
 from hunqi.mirror.serve.asking import Asking, NotYourBusinessError, Trace, read_hops
 from hunqi.mirror.serve.fetcher import FetcherClient, Via
 from hunqi.mirror.serve.logins import Logins
-from hunqi.mirror.settings import Origin
+from hunqi.mirror.settings import ANY_UPSTREAM, Origin
 from hunqi.mirror.store.catalogue import Catalogue
 from hunqi.oci.reference import Reference
 
@@ -44,7 +44,7 @@ class Door:
     origins: Mapping[str, Origin]
     """The upstreams, with the repositories that may be mirrored of each."""
     credentialed: frozenset[str]
-    """Upstreams that the fetcher may show credentials to."""
+    """Upstreams that the fetcher may show credentials to; ``*`` stands for all."""
 
     async def caller(self, request: web.BaseRequest) -> Caller:
         """Return who asks; a password is checked in another thread. Raises what the gate's ``authenticate`` does."""
@@ -148,7 +148,8 @@ class Door:
         remembered = self._remembered(target)
         if remembered is not None:
             return remembered
-        if target.upstream not in self.credentialed and not self.catalogue.has_repository(target.key):
+        only_as_stranger = self.credentialed.isdisjoint({target.upstream, ANY_UPSTREAM})
+        if only_as_stranger and not self.catalogue.has_repository(target.key):
             return True
         try:
             return await self.fetcher.is_public(target, reference)

@@ -45,6 +45,8 @@ class FetchState:
     """A fetch as the fetcher announced it; ``extents`` are ``(start, end)``, sorted and apart."""
 
     digest: Digest
+    epoch: str
+    """The fetcher process that tells."""
     generation: str
     """Changes when bytes that were announced are no longer there."""
     sequence: int
@@ -58,16 +60,9 @@ class FetchState:
     """The digest is right: the last bytes may be given out."""
     error: RpcError | None
 
-    @property
-    def epoch(self) -> str:
-        """The fetcher process that tells."""
-        return self.generation.partition(".")[0]
-
     def continues(self, other: FetchState) -> bool:
         """Whether no announced byte was thrown away since ``other``, but what another process did not keep."""
-        if self.epoch == other.epoch:
-            return self.generation == other.generation
-        return self.status is FetchStatus.DONE or self.generation.endswith(".0")
+        return self.generation == other.generation
 
     def is_later_than(self, other: FetchState) -> bool:
         """Whether this tells more than ``other``; what another process tells does so always."""
@@ -79,6 +74,7 @@ class FetchState:
         error = payload["error"]
         return cls(
             digest=Digest.parse(payload["digest"]),
+            epoch=payload["epoch"],
             generation=payload["generation"],
             sequence=payload["sequence"],
             status=FetchStatus(payload["status"]),

@@ -3,8 +3,8 @@
 One :class:`Follower` per digest serves all readers of this worker. A reader sends what is there, then waits for the
 next announcement; it never polls and holds nothing in memory. Announcements and answers of the fetcher overtake each
 other here, so each has a number and the latest counts. The last 64 KiB are withheld until the digest is right, and a
-reader who got bytes of a download that was thrown away is cut, whatever came since, so nobody gets a complete body that
-is wrong.
+reader who got bytes that are no longer there, or of a download that was thrown away (another generation), is cut,
+whatever came since, so nobody gets a complete body that is wrong.
 """
 
 from __future__ import annotations
@@ -206,14 +206,14 @@ class Followers:
             follower.replace_file(file)
 
 
-def _is_refusal(state: FetchState) -> bool:
-    """Whether a full disk let no fetch begin: that says nothing about a file which others have open."""
-    return state.status is FetchStatus.NO_SPACE and not state.extents
-
-
 def _is_still_opening(state: FetchState, *, after: FetchState) -> bool:
     """Whether a new fetcher process has not read yet what its predecessor left: that nothing is there means nothing."""
     return state.epoch != after.epoch and state.status is FetchStatus.RUNNING and not state.extents
+
+
+def _is_refusal(state: FetchState) -> bool:
+    """Whether a full disk let no fetch begin: that says nothing about a file which others have open."""
+    return state.status is FetchStatus.NO_SPACE and not state.extents
 
 
 def open_part_or_content(part: Path, content: Path) -> BinaryIO | None:

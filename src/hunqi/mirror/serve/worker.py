@@ -172,10 +172,12 @@ class Worker:
                 try:
                     return await self._manifest(request, trace, path, from_peer=from_peer)
                 except HunqiError as error:
-                    if _says_nothing(error) and await self.door.precedes_push(request, path.name):
+                    if not from_peer and _says_nothing(error) and await self.door.precedes_push(request, path.name):
                         raise ManifestUnknown(path.name, str(path.reference)) from error
                     raise
-            case BlobPath(name=name, digest=digest), "HEAD" if await self.door.precedes_push(request, name):
+            case BlobPath(name=name, digest=digest), "HEAD" if not from_peer and await self.door.precedes_push(
+                request, name
+            ):
                 raise BlobUnknownError(f"{name} has no blob {digest}: nobody has pushed to it yet")
             case BlobPath(name=name, digest=digest), "GET" | "HEAD":
                 trace.kind = "blob"

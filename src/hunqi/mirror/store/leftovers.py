@@ -45,6 +45,10 @@ class Collected:
     quarantined: int
     documents: int
 
+    def __bool__(self) -> bool:
+        """Whether there was anything."""
+        return any((self.orphans, self.tmp, self.trash, self.uploads, self.quarantined, self.documents))
+
 
 def collect_leftovers(catalogue: Catalogue, uploads: Uploads, ages: LeftoverAges) -> Collected:
     """Collect once; raises the store's errors. Every write transaction is short."""
