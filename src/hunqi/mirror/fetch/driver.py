@@ -190,7 +190,6 @@ class Driver:
                 fill.announce_pending()
                 return outcome
             fill.announce_pending()
-            self._part.catch_up(4 * plan.MIB)
             now = self._clock()
             if not fill.claims and now - refreshed_at >= TICK_S:
                 self._refresh()

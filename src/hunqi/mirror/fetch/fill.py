@@ -30,8 +30,8 @@ from hunqi.mirror.sources.errors import (
 )
 from hunqi.mirror.sources.health import Admission, HealthMemory
 
-ANNOUNCE_BYTES: Final = 64 * 1024
-ANNOUNCE_S: Final = 0.005
+ANNOUNCE_S: Final = 0.004
+"""Readers are told so often at most: an announcement wakes three processes."""
 PROGRESS_BYTES: Final = 64 * 1024
 """A source that brought so much before it failed has moved the fetch on."""
 REFUSED_S: Final = 0.5
@@ -288,12 +288,13 @@ class Fill:
                 if claim.moved - count < PROGRESS_BYTES <= claim.moved:
                     self._health.succeeded(source)
                 self.bytes_by_source[source] = self.bytes_by_source.get(source, 0) + count
-            self.pending += count
-            due = self.pending >= ANNOUNCE_BYTES or now - self._announced_at >= ANNOUNCE_S
+            due = now - self._announced_at >= ANNOUNCE_S
             if due:
                 self.pending, self._announced_at = 0, now
             else:
-                self.changed.notify_all()
+                if not self.pending:
+                    self.changed.notify_all()
+                self.pending += count
         if due:
             self._announce()
 
@@ -444,7 +445,7 @@ class Fill:
 
     def _note_rate(self, claim: Claim, now: float) -> None:
         took_s = now - claim.waiting_since
-        if claim.work is not None and took_s > 0 and claim.moved >= ANNOUNCE_BYTES:
+        if claim.work is not None and took_s > 0 and claim.moved >= PROGRESS_BYTES:
             claim.rate = claim.moved / took_s
             self.standings.note_rate(claim.work.candidate.key, claim.rate)
             self._health.measured(claim.work.candidate.source.id, claim.moved, took_s)

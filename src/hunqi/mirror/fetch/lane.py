@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
+from queue import SimpleQueue
 from typing import Final
 
 from hunqi.mirror.fetch.fill import Claim, Fill, RangeIgnored, Work
@@ -16,6 +18,8 @@ from hunqi.mirror.sources.errors import SourceError
 BUFFER_BYTES: Final = 1024 * 1024
 FIRST_BYTES: Final = 64 * 1024
 """The first read of an answer is short: readers wait for its first byte."""
+BUFFERS: Final = 3
+"""One is received into while others are being hashed."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +30,8 @@ class Lane:
     def __init__(self, fill: Fill, claim: Claim, *, name: str) -> None:
         self._fill = fill
         self._claim = claim
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        self._made = 0
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
@@ -71,23 +76,36 @@ class Lane:
         position, room = stream.start, FIRST_BYTES
         limit = self._fill.limit(self._claim)
         while position < limit:
-            count = stream.readinto(self._buffer[: min(room, limit - position)])
-            if count == 0 or not self._store(position, count, source):
-                break
+            buffer = self._buffer()
+            is_kept, count = False, 0
+            try:
+                count = stream.readinto(buffer[: min(room, limit - position)])
+                if count == 0 or not self._fill.begin_write(self._claim):
+                    break
+                is_kept = self._store(position, buffer, count, source)
+            finally:
+                if not is_kept:
+                    self._free.put(buffer)
             position, room = position + count, BUFFER_BYTES
         return position
 
-    def _store(self, position: int, count: int, source: str) -> bool:
-        """Write what of the read bytes is missing and still ours; False when this connection was given up."""
-        if not self._fill.begin_write(self._claim):
-            return False
-        part = self._fill.part
+    def _buffer(self) -> memoryview:
+        """Return a buffer that nobody uses; waits for the hash when all are in use."""
+        if self._free.empty() and self._made < BUFFERS:
+            self._made += 1
+            return memoryview(bytearray(BUFFER_BYTES))
+        return self._free.get()
+
+    def _store(self, position: int, buffer: memoryview, count: int, source: str) -> bool:
+        """Write what of the read bytes is missing; True when the buffer was handed over to the hash."""
+        part, give_back = self._fill.part, partial(self._free.put, buffer)
+        is_kept = False
         try:
-            for start, end in part.gaps(position, position + count):
-                data = self._buffer[start - position : end - position]
-                part.write(start, data, source)
+            gaps = part.gaps(position, position + count)
+            for start, end in gaps:
+                data = buffer[start - position : end - position]
+                is_kept |= part.write(start, data, source, give_back=give_back if len(gaps) == 1 else None)
                 self._fill.wrote(self._claim, end - start)
-                part.hash(start, data)
         finally:
             self._fill.end_write(self._claim)
-        return True
+        return is_kept
