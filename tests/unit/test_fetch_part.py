@@ -95,7 +95,9 @@ def fill_by_connections(part: PartFile, data: bytes, seed: int) -> None:
                 position += count
 
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(connection, random.Random(seed * 10 + number)) for number in range(rng.choice([1, 4]))]:
+        for done in [
+            pool.submit(connection, random.Random(seed * 10 + number)) for number in range(rng.choice([1, 4]))
+        ]:
             done.result(20)
 
 

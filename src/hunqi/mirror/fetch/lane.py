@@ -11,7 +11,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
-from hunqi.mirror.fetch.fill import Claim, Fill, RangeIgnored, Work
+from hunqi.mirror.fetch.claims import Claim, Work
+from hunqi.mirror.fetch.fill import Fill, RangeIgnored
 from hunqi.mirror.fetch.ports import BlobStreamPort
 from hunqi.mirror.sources.errors import SourceError
 
@@ -74,20 +75,20 @@ class Lane:
 
     def _copy(self, stream: BlobStreamPort, source: str) -> int:
         position, room = stream.start, FIRST_BYTES
-        limit = self._fill.limit(self._claim)
-        while position < limit:
+        while True:
             buffer = self._buffer()
-            is_kept, count = False, 0
+            is_kept = False
             try:
-                count = stream.readinto(buffer[: min(room, limit - position)])
-                if count == 0 or not self._fill.begin_write(self._claim):
-                    break
-                is_kept = self._store(position, buffer, count, source)
+                count = stream.readinto(buffer[:room])
+                limit = self._fill.begin_write(self._claim) if count else 0
+                if limit:
+                    is_kept = self._store(position, buffer, min(count, limit - position), source)
             finally:
                 if not is_kept:
                     self._free.put(buffer)
-            position, room = position + count, BUFFER_BYTES
-        return position
+            position, room = min(position + count, max(limit, position)), BUFFER_BYTES
+            if position >= limit:
+                return position
 
     def _buffer(self) -> memoryview:
         """Return a buffer that nobody uses; waits for the hash when all are in use."""
