@@ -60,7 +60,7 @@ class RunningHash:
     def offer(self, position: int, data: memoryview, give_back: Callable[[], None]) -> bool:
         """Take ``data``, about to be written at ``position``, if it comes next; ``give_back`` is called afterwards.
 
-        False: the buffer stays the caller's; ``catch_up`` after the write has it read back unless it was hashed at once.
+        False: the buffer stays the caller's; ``catch_up`` after the write has it read back if need be.
         """
         with self._lock:
             if self._is_closed or position != self._promised:
