@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, Protocol
 
 from aiohttp import web
 
-SLICE_BYTES: Final = 2 * 1024 * 1024
+SLICE_BYTES: Final = 1024 * 1024
 _TLS_PIECE_BYTES: Final = 256 * 1024
 
 Headers = Sequence[tuple[str, str]]
