@@ -28,7 +28,8 @@ from hunqi.mirror.sources.errors import (
 from hunqi.mirror.sources.health import Admission, HealthMemory
 
 ANNOUNCE_S: Final = 0.004
-"""Readers are told so often at most: an announcement wakes three processes."""
+"""Readers are told so often at most, but of the first bytes at once: an announcement wakes three processes."""
+EAGER_BYTES: Final = 1024 * 1024
 PROGRESS_BYTES: Final = 64 * 1024
 """A source that brought so much before it failed has moved the fetch on."""
 REFUSED_S: Final = 0.5
@@ -213,7 +214,7 @@ class Fill:
                 if claim.moved - count < PROGRESS_BYTES <= claim.moved:
                     self._health.succeeded(source)
                 self.bytes_by_source[source] = self.bytes_by_source.get(source, 0) + count
-            due = now - self._announced_at >= ANNOUNCE_S
+            due = self.received <= EAGER_BYTES or now - self._announced_at >= ANNOUNCE_S
             if due:
                 self.pending, self._announced_at = 0, now
             else:
