@@ -51,6 +51,23 @@ def test_a_reader_far_ahead_is_served_first(tmp_path: Path) -> None:
         assert fetch.state().extents[0][0] == 0
 
 
+def test_a_reader_far_ahead_in_what_a_slow_connection_claimed_gets_one_of_his_own(tmp_path: Path) -> None:
+    with BlobServer(BIG, pace_bytes_s=MIB / 2) as server, bench(tmp_path, [source(server.url)], settings=RANGES) as b:
+        fetch = b.join(BIG)
+        deadline = time.monotonic() + 10
+        while not fetch.state().extents:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        began = time.monotonic()
+        fetch.want(6 * MIB, 7 * MIB)
+        while not any(start <= 6 * MIB < end for start, end in fetch.state().extents):
+            assert time.monotonic() - began < 8.0, "the first connection needs 12 s to come there"
+            time.sleep(0.02)
+        front = fetch.state().extents[0]
+        assert front[0] == 0
+        assert front[1] < 6 * MIB
+
+
 def test_the_front_fills_while_wants_are_served(tmp_path: Path) -> None:
     with BlobServer(BIG, pace_bytes_s=PACE) as server, bench(tmp_path, [source(server.url)], settings=RANGES) as b:
         fetch = b.join(BIG)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -33,8 +40,7 @@ def test_written_by_many_in_any_order_it_has_the_digest(tmp_path: Path, seed: in
     def write(mine: list[int]) -> None:
         for start in mine:
             data = memoryview(DATA)[start : start + 70_001]
-            part.write(start, data, "a")
-            part.hash(start, data)
+            part.write(start, data, "a", give_back=lambda: None)
 
     threads = [threading.Thread(target=write, args=(starts[number::4],)) for number in range(4)]
     for thread in threads:
@@ -45,6 +51,54 @@ def test_written_by_many_in_any_order_it_has_the_digest(tmp_path: Path, seed: in
     assert part.hexdigest() == Digest.of(DATA, algorithm).hex
     assert part.path.read_bytes() == DATA
     part.close()
+
+
+def test_the_hash_keeps_its_order_while_buffers_are_used_again(tmp_path: Path) -> None:
+    data = random.Random(3).randbytes(8_000_000)
+    for seed in range(25):
+        part = PartFile(tmp_path / f"sha256-{seed}.part", Digest.of(data))
+        part.open(size=len(data))
+        with impatient_threads():
+            fill_by_connections(part, data, seed)
+        assert part.hexdigest() == Digest.of(data).hex, seed
+        part.close()
+
+
+@contextlib.contextmanager
+def impatient_threads() -> Iterator[None]:
+    """Let threads take turns a hundred times as often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(before / 100)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def fill_by_connections(part: PartFile, data: bytes, seed: int) -> None:
+    rng = random.Random(seed)
+    edges = sorted({0, len(data), *(rng.randrange(len(data)) for _ in range(rng.choice([0, 6, 60])))})
+    segments = list(pairwise(edges))[::-1]
+
+    def connection(mine: random.Random) -> None:
+        free: SimpleQueue[memoryview] = SimpleQueue()
+        for _ in range(2):
+            free.put(memoryview(bytearray(1_000_000)))
+        while segments:
+            position, end = segments.pop()
+            while position < end:
+                buffer = free.get(timeout=10)
+                count = min(mine.choice([1000, 65_536, 1_000_000]), end - position)
+                buffer[:count] = data[position : position + count]
+                if not part.write(position, buffer[:count], "a", give_back=partial(free.put, buffer)):
+                    free.put(buffer)
+                position += count
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [
+            pool.submit(connection, random.Random(seed * 10 + number)) for number in range(rng.choice([1, 4]))
+        ]:
+            done.result(20)
 
 
 def test_what_was_flushed_is_there_again(tmp_path: Path) -> None:

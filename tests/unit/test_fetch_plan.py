@@ -90,6 +90,19 @@ def ramped(limit: int, rate_of: dict[int, float]) -> tuple[Ramp, list[int]]:
     return ramp, levels
 
 
+def test_a_connection_alone_asks_for_a_second_of_bytes_to_the_very_end() -> None:
+    assert plan.segment_bytes(400e6, free_bytes=300 * MIB, lanes=1) == 400_000_000
+    assert plan.segment_bytes(4e9, free_bytes=10_000 * MIB, lanes=1) == plan.MAX_SEGMENT_ALONE
+
+
+def test_a_connection_that_fills_a_gigabit_link_stays_alone() -> None:
+    ramp = Ramp(8)
+    received = 0
+    for tick in range(100):
+        received += plan.FAST_BYTES_S // 18
+        assert ramp.observe(tick / 20, received, 1) == 1
+
+
 def test_connections_double_while_that_helps() -> None:
     _, levels = ramped(8, {1: 1e6, 2: 2e6, 4: 4e6, 8: 8e6})
     assert levels[-1] == 8

@@ -190,9 +190,8 @@ class Driver:
                 fill.announce_pending()
                 return outcome
             fill.announce_pending()
-            self._part.catch_up(4 * plan.MIB)
             now = self._clock()
-            if not fill.claims and now - refreshed_at >= TICK_S:
+            if not fill.claims.running and now - refreshed_at >= TICK_S:
                 self._refresh()
                 refreshed_at = now
             if fill.received and now - began >= self._limits.flush_s / 2:
@@ -215,7 +214,7 @@ class Driver:
             return _Outcome.CHANGED
         if self._fetch.is_unwanted():
             return _Outcome.ABANDONED
-        nobody = not fill.claims and fill.standings.next_try_at() is None
+        nobody = not fill.claims.running and fill.standings.next_try_at() is None
         return _Outcome.GIVEN_UP if nobody or now - fill.moved_at > self._limits.give_up_s else None
 
     def _start_lanes(self) -> None:
@@ -230,7 +229,7 @@ class Driver:
             return
         self._paced_at = now
         standings = self._fill.standings
-        for claim, pace in self._fill.paces(now):
+        for claim, pace in self._fill.claims.paces(now):
             if claim.work is None:
                 continue
             key = claim.work.candidate.key
@@ -249,7 +248,7 @@ class Driver:
         fill = self._fill
         if fill.pending:
             return TRICKLE_TICK_S
-        if not fill.claims:
+        if not fill.claims.running:
             at = fill.standings.next_try_at()
             return min(max(0.001, (at if at is not None else now) - now), IDLE_TICK_S)
         return TICK_S if fill.size is None or not fill.is_whole_mode() else IDLE_TICK_S

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
+from queue import SimpleQueue
 from typing import Final
 
-from hunqi.mirror.fetch.fill import Claim, Fill, RangeIgnored, Work
+from hunqi.mirror.fetch.claims import Claim, Work
+from hunqi.mirror.fetch.fill import Fill, RangeIgnored
 from hunqi.mirror.fetch.ports import BlobStreamPort
 from hunqi.mirror.sources.errors import SourceError
 
 BUFFER_BYTES: Final = 1024 * 1024
 FIRST_BYTES: Final = 64 * 1024
 """The first read of an answer is short: readers wait for its first byte."""
+BUFFERS: Final = 3
+"""One is received into while others are being hashed."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +31,8 @@ class Lane:
     def __init__(self, fill: Fill, claim: Claim, *, name: str) -> None:
         self._fill = fill
         self._claim = claim
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        self._made = 0
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
@@ -69,25 +75,38 @@ class Lane:
 
     def _copy(self, stream: BlobStreamPort, source: str) -> int:
         position, room = stream.start, FIRST_BYTES
-        limit = self._fill.limit(self._claim)
-        while position < limit:
-            count = stream.readinto(self._buffer[: min(room, limit - position)])
-            if count == 0 or not self._store(position, count, source):
-                break
-            position, room = position + count, BUFFER_BYTES
-        return position
+        while True:
+            buffer = self._buffer()
+            is_kept = False
+            try:
+                count = stream.readinto(buffer[:room])
+                limit = self._fill.begin_write(self._claim) if count else 0
+                if limit:
+                    is_kept = self._store(position, buffer, min(count, limit - position), source)
+            finally:
+                if not is_kept:
+                    self._free.put(buffer)
+            position, room = min(position + count, max(limit, position)), BUFFER_BYTES
+            if position >= limit:
+                return position
 
-    def _store(self, position: int, count: int, source: str) -> bool:
-        """Write what of the read bytes is missing and still ours; False when this connection was given up."""
-        if not self._fill.begin_write(self._claim):
-            return False
-        part = self._fill.part
+    def _buffer(self) -> memoryview:
+        """Return a buffer that nobody uses; waits for the hash when all are in use."""
+        if self._free.empty() and self._made < BUFFERS:
+            self._made += 1
+            return memoryview(bytearray(BUFFER_BYTES))
+        return self._free.get()
+
+    def _store(self, position: int, buffer: memoryview, count: int, source: str) -> bool:
+        """Write what of the read bytes is missing; True when the buffer was handed over to the hash."""
+        part, give_back = self._fill.part, partial(self._free.put, buffer)
+        is_kept = False
         try:
-            for start, end in part.gaps(position, position + count):
-                data = self._buffer[start - position : end - position]
-                part.write(start, data, source)
+            gaps = part.gaps(position, position + count)
+            for start, end in gaps:
+                data = buffer[start - position : end - position]
+                is_kept |= part.write(start, data, source, give_back=give_back if len(gaps) == 1 else None)
                 self._fill.wrote(self._claim, end - start)
-                part.hash(start, data)
         finally:
             self._fill.end_write(self._claim)
-        return True
+        return is_kept

@@ -1,25 +1,18 @@
-"""The part file of one fetch: sparse, written in any order by several threads, hashed in order by one at a time.
-
-A connection whose bytes lie at the frontier hashes them from its own buffer. What lies beyond is read back (from the
-page cache) by whoever moves the frontier. The hash is taken by try-lock, so connections never wait for one another.
-"""
+"""The part file of one fetch: sparse, written in any order by several threads, hashed in order beside them."""
 
 from __future__ import annotations
 
 import os
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from hunqi.kit.extents import Extents, Interval
 from hunqi.mirror.fetch import journal
 from hunqi.mirror.fetch.journal import Journal, Span
+from hunqi.mirror.fetch.running_hash import RunningHash
 from hunqi.oci.digest import Digest
-
-_READ_BACK: Final = 1024 * 1024
-_CATCH_UP: Final = 4 * 1024 * 1024
-"""Bytes that a connection hashes for others after each of its own pieces: its socket must not wait long."""
 
 
 class PartFile:
@@ -34,10 +27,7 @@ class PartFile:
         self._extents = Extents()
         self._by_source: dict[str, Extents] = {}
         self._incarnation = uuid.uuid4().hex
-        self._hash_lock = threading.Lock()
-        self._hasher = digest.hasher()
-        self._hashed = 0
-        self._scratch: memoryview | None = None
+        self._hash = RunningHash(self, digest)
         self.kept: tuple[Interval, ...] = ()
         """What an earlier process left, as its journal says; set once, by :meth:`open`."""
 
@@ -55,6 +45,7 @@ class PartFile:
                     self._extents.add(span.start, span.end)
                 self._incarnation = found.incarnation
                 self.kept = self._extents.as_tuple()
+            self._hash.catch_up()
             return found
         self._journal_path.unlink(missing_ok=True)
         os.ftruncate(self._fd, 0)
@@ -66,8 +57,15 @@ class PartFile:
             return False
         return os.fstat(self._fd).st_size >= end
 
-    def write(self, position: int, data: memoryview, source: str) -> None:
-        """Put ``data`` at ``position``; raises :class:`OSError`. The caller hashes afterwards (:meth:`hash`)."""
+    def write(
+        self, position: int, data: memoryview, source: str, *, give_back: Callable[[], None] | None = None
+    ) -> bool:
+        """Put ``data`` at ``position``; raises :class:`OSError`.
+
+        True when the buffer is still being hashed: ``give_back`` is called, perhaps already, when it may be used again.
+        Without ``give_back`` nobody keeps it.
+        """
+        is_kept = give_back is not None and self._hash.offer(position, data, give_back)
         written = 0
         while written < len(data):
             written += os.pwrite(self._fd, data[written:], position + written)
@@ -77,45 +75,16 @@ class PartFile:
             if spans is None:
                 spans = self._by_source[source] = Extents()
             spans.add(position, position + len(data))
+        self._hash.catch_up()
+        return is_kept
 
-    def hash(self, position: int, data: memoryview) -> None:
-        """Hash ``data``, just written at ``position``, if it is next; then help a little with what lies behind it."""
-        if position == self._hashed and self._hash_lock.acquire(blocking=False):
-            try:
-                if position == self._hashed:
-                    self._hasher.update(data)
-                    self._hashed = position + len(data)
-            finally:
-                self._hash_lock.release()
-        self.catch_up(_CATCH_UP)
-
-    def catch_up(self, limit: int | None = None) -> None:
-        """Hash up to ``limit`` bytes that are there and come next, unless another thread is at it."""
-        done = 0
-        while (limit is None or done < limit) and self.frontier > self._hashed:
-            if not self._hash_lock.acquire(blocking=limit is None):
-                return
-            try:
-                done += self._hash_piece()
-            finally:
-                self._hash_lock.release()
-
-    def _hash_piece(self) -> int:
-        if self._scratch is None:
-            self._scratch = memoryview(bytearray(_READ_BACK))
-        length = min(len(self._scratch), self.frontier - self._hashed)
-        count = os.preadv(self._fd, [self._scratch[:length]], self._hashed) if length > 0 else 0
-        if length > 0 and count == 0:
-            raise OSError(f"{self.path} is shorter than what was written to it")
-        self._hasher.update(self._scratch[:count])
-        self._hashed += count
-        return count
+    def read(self, position: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` with what stands at ``position``; return the count of bytes. Raises :class:`OSError`."""
+        return os.preadv(self._fd, [buffer], position)
 
     def hexdigest(self) -> str:
-        """Return the digest of all up to the frontier."""
-        self.catch_up()
-        with self._hash_lock:
-            return self._hasher.hexdigest()
+        """Return the digest of all up to the frontier, when nobody writes; raises :class:`OSError`."""
+        return self._hash.hexdigest()
 
     @property
     def frontier(self) -> int:
@@ -162,22 +131,23 @@ class PartFile:
     def discard(self) -> None:
         """Throw all bytes away and begin again; nobody else may be writing. Raises :class:`OSError`."""
         self._journal_path.unlink(missing_ok=True)
-        with self._hash_lock, self._lock:
+        self._hash.close()
+        with self._lock:
             os.ftruncate(self._fd, 0)
             self._extents.clear()
             self._by_source.clear()
             self._incarnation = uuid.uuid4().hex
-            self._hasher = self._digest.hasher()
-            self._hashed = 0
+        self._hash = RunningHash(self, self._digest)
 
     def discard_source(self, source: str) -> None:
         """Throw the bytes of one source away; what was hashed is hashed again. Nobody else may be writing."""
-        with self._hash_lock, self._lock:
+        self._hash.close()
+        with self._lock:
             for start, end in self._by_source.pop(source, Extents()):
                 self._extents.discard(start, end)
             self._incarnation = uuid.uuid4().hex
-            self._hasher = self._digest.hasher()
-            self._hashed = 0
+        self._hash = RunningHash(self, self._digest)
+        self._hash.catch_up()
 
     def forget_journal(self) -> None:
         """Remove the journal: the part is in the store now."""
@@ -190,7 +160,8 @@ class PartFile:
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file. May be called twice."""
+        """Close the file and end the hashing. May be called twice."""
+        self._hash.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -17,6 +17,8 @@ FIRST_SEGMENT: Final = 8 * MIB
 """Bytes of a connection's first segment, when its speed is not known."""
 MIN_SEGMENT: Final = 4 * MIB
 MAX_SEGMENT: Final = 64 * MIB
+MAX_SEGMENT_ALONE: Final = 512 * MIB
+"""For a single connection: nobody waits for a share, and each request costs a round trip."""
 SEGMENT_S: Final = 1.0
 """A segment should last about so long: a request costs a round trip."""
 WINDOW_S: Final = 0.2
@@ -26,6 +28,9 @@ SETTLE_S: Final = 2.0
 GAIN: Final = 1.2
 """Doubling the connections must raise the speed by this factor, or it is taken back."""
 RETRY_RAMP_S: Final = 10.0
+FAST_BYTES_S: Final = 128 * MIB
+"""A connection that fills a gigabit link is not multiplied: hashing and the disk are the limit, and more connections
+cost 15 % (docs/adr/0004)."""
 SLOW_BYTES_S: Final = 16 * 1024
 SLOW_AFTER_S: Final = 10.0
 SLOW_SHARE: Final = 8
@@ -85,8 +90,15 @@ def next_segment(situation: Situation) -> Segment | None:
 def segment_bytes(rate: float | None, *, free_bytes: int, lanes: int) -> int:
     """Return the length of a segment for a connection of ``rate`` bytes a second with ``free_bytes`` left for all."""
     length = FIRST_SEGMENT if rate is None else int(rate * SEGMENT_S)
+    if lanes == 1:
+        return min(max(length, MIN_SEGMENT), MAX_SEGMENT_ALONE)
     length = min(max(length, MIN_SEGMENT), MAX_SEGMENT)
     return max(MIN_SEGMENT, min(length, free_bytes // (2 * lanes)))
+
+
+def reach_bytes(rate: float) -> int:
+    """Return how far ahead of a connection of ``rate`` bytes a second another one is not sooner."""
+    return max(MIN_SEGMENT, int(rate * SEGMENT_S))
 
 
 def unclaimed_want(situation: Situation) -> bool:
@@ -159,7 +171,7 @@ class Ramp:
             self._before = None
             self._settled_until = now + RETRY_RAMP_S
             return
-        if self.level >= self.limit:
+        if self.level >= self.limit or rate >= FAST_BYTES_S * self.level:
             self._before = None
             return
         self._before = rate

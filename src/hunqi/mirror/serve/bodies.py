@@ -104,18 +104,51 @@ class _KernelBody:
         self._loop = asyncio.get_running_loop()
 
     async def send(self, file: BinaryIO, start: int, end: int) -> None:
-        while start < end:
-            count = min(SLICE_BYTES, end - start)
+        await self._drained()
+        # Not loop.sendfile: it stops and starts reading, asks for the file's size and makes futures for every slice.
+        # The loop lends nobody a transport's descriptor to wait for, so the wait is on a copy of it.
+        descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+        try:
+            while start < end:
+                if self._transport.is_closing():
+                    raise ConnectionResetError("the client has left")
+                try:
+                    sent = os.sendfile(descriptor, file.fileno(), start, min(SLICE_BYTES, end - start))
+                except BlockingIOError:
+                    await self._writable(descriptor)
+                    continue
+                if not sent:
+                    raise ConnectionAbortedError("the file is shorter than announced")
+                start += sent
+                await asyncio.sleep(0)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            raise ConnectionResetError("the client has left") from error
+        finally:
+            os.close(descriptor)
+
+    async def _drained(self) -> None:
+        """Wait until what was written through the transport, the head at least, is with the kernel."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client has left")
+        if self._transport.get_write_buffer_size():
+            low, high = self._transport.get_write_buffer_limits()
+            self._transport.set_write_buffer_limits(high=0)
+            try:
+                await self._request.writer.drain()
+            finally:
+                self._transport.set_write_buffer_limits(high=high, low=low)
             if self._transport.is_closing():
                 raise ConnectionResetError("the client has left")
-            try:
-                sent = await self._loop.sendfile(self._transport, file, start, count)
-            except (RuntimeError, OSError) as error:  # a transport that closes meanwhile is a RuntimeError here
-                raise ConnectionResetError("the client has left") from error
-            if not sent:
-                raise ConnectionAbortedError("the file is shorter than announced")
-            start += sent
-            await asyncio.sleep(0)
+
+    async def _writable(self, descriptor: int) -> None:
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(descriptor, _settle, ready)
+        try:
+            await ready
+        finally:
+            self._loop.remove_writer(descriptor)
 
     async def write(self, data: bytes) -> None:
         if self._transport.is_closing():
@@ -128,6 +161,11 @@ class _KernelBody:
 
     def finish(self) -> web.StreamResponse:
         return self._response
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 class _TlsBody:
