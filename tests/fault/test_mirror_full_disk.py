@@ -82,7 +82,7 @@ def test_wrong_bytes_before_the_disk_was_full_are_never_completed(tmp_path: Path
         assert get_manifest(mirror).status == 200
         assert not get_blob(mirror, IN_THE_MIDDLE).is_whole
         get_until_right(mirror, IN_THE_MIDDLE)
-        assert "cut" in outcomes(mirror)
+        wait_for(lambda: "cut" in outcomes(mirror), timeout_s=10.0, what="the line of the answer that was cut")
 
 
 def outcomes(mirror: RunningMirror) -> set[str]:

@@ -22,7 +22,7 @@ from testbed.trial import (
 from testbed.zoo import ANIMALS, Animal, ZooRegistry
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-LIES = {"wrong-bytes-once", "wrong-bytes-always", "changed-etag"}
+LIES = {"wrong-bytes-once", "wrong-bytes-at-the-start-once", "wrong-bytes-always", "changed-etag"}
 """Wrong bytes are on their way to the client before the digest tells; the last 64 KiB never follow them."""
 
 
