@@ -117,14 +117,12 @@ class _KernelBody:
                 except BlockingIOError:
                     await self._writable(descriptor)
                     continue
+                except OSError as error:
+                    raise ConnectionResetError("the client has left") from error
                 if not sent:
                     raise ConnectionAbortedError("the file is shorter than announced")
                 start += sent
                 await asyncio.sleep(0)
-        except ConnectionError:
-            raise
-        except OSError as error:
-            raise ConnectionResetError("the client has left") from error
         finally:
             os.close(descriptor)
 
