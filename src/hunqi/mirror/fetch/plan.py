@@ -29,8 +29,7 @@ GAIN: Final = 1.2
 """Doubling the connections must raise the speed by this factor, or it is taken back."""
 RETRY_RAMP_S: Final = 10.0
 FAST_BYTES_S: Final = 128 * MIB
-"""A connection that fills a gigabit link is not multiplied: hashing and the disk are the limit, and more connections
-cost 15 % (docs/adr/0004)."""
+"""A connection that fills a gigabit link is not multiplied: the processor is the limit then (docs/adr/0004)."""
 SLOW_BYTES_S: Final = 16 * 1024
 SLOW_AFTER_S: Final = 10.0
 SLOW_SHARE: Final = 8
