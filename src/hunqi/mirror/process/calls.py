@@ -30,6 +30,8 @@ from hunqi.mirror.store.usage import Usage
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import parse_reference
 
+READ_AHEAD_S: Final = 0.03
+"""What is read ahead begins so much later than what a client waits for, lest it delay that one's first byte."""
 P = ParamSpec("P")
 R = TypeVar("R")
 _OFF_S: Final = 10.0
@@ -108,7 +110,8 @@ class WorkerCalls:
                 if fetch is not None:
                     fetch.want(payload["start"], payload["end"])
             case "first_blob":
-                self.executor.submit(self.read_ahead.note_blob, _target(payload), Digest.parse(payload["digest"]))
+                note = partial(self.read_ahead.note_blob, _target(payload), Digest.parse(payload["digest"]))
+                asyncio.get_running_loop().call_later(READ_AHEAD_S, self.executor.submit, note)
             case "touched":
                 used = {Digest.parse(text): at for text, at in payload["used"]}
                 self._reading[session] = frozenset(map(Digest.parse, payload["reading"]))
