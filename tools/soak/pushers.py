@@ -116,23 +116,26 @@ class Pushing:
         if status != 202:
             self._refused(f"POST of an upload: {status}")
             return
-        self._break_off(location, data, self._rng.randrange(1, len(data)))
+        fate = self._rng.choice(["left", "taken back", "resumed"])
+        self._break_off(location, data, self._rng.randrange(1, len(data)), is_chunk=fate == "resumed")
         self._tally.count("aborted")
-        match self._rng.randrange(3):
-            case 0:
-                pass
-            case 1:
-                self._ask("DELETE", location)
-            case _:
-                self._resume(repository, location, data)
+        if fate == "taken back":
+            self._ask("DELETE", location)
+        elif fate == "resumed":
+            self._resume(repository, location, data)
 
-    def _break_off(self, location: str, data: bytes, after_bytes: int) -> None:
-        """Announce the whole and close the connection after a part."""
+    def _break_off(self, location: str, data: bytes, after_bytes: int, *, is_chunk: bool) -> None:
+        """Announce the whole and close the connection after a part.
+
+        A chunk says where it belongs: a worker may read it only after the upload was resumed, and must refuse it then.
+        """
         connection = self._connect()
         try:
             connection.putrequest("PATCH", location)
             connection.putheader("Content-Length", str(len(data)))
             connection.putheader("Content-Type", "application/octet-stream")
+            if is_chunk:
+                connection.putheader("Content-Range", f"0-{len(data) - 1}")
             connection.endheaders(data[:after_bytes])
         finally:
             connection.close()

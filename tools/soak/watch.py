@@ -20,6 +20,7 @@ _GROWTH: Final = 1.1
 _MEMORY_SLACK_BYTES: Final = 12_000_000
 _FILES_SLACK: Final = 20
 _KINDS: Final = 8
+_DATABASE: Final = re.compile(r"\.db(-wal|-shm)?$")
 _VARYING: Final = re.compile(r"[0-9a-f]{16,}|\d+")
 
 
@@ -30,6 +31,8 @@ class Sample:
     at_s: float
     pss_bytes: int
     files: int
+    loose: int
+    """Open files without those of the databases: every thread that ever asked one keeps a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,9 @@ class Watch:
 
     def look(self) -> Sample:
         """Take and return one sample."""
-        sample = Sample(time.monotonic(), self._mirror.pss_bytes(), len(self._mirror.open_files()))
+        files = self._mirror.open_files()
+        loose = [target for target in files if not _DATABASE.search(target)]
+        sample = Sample(time.monotonic(), self._mirror.pss_bytes(), len(files), len(loose))
         self.samples.append(sample)
         return sample
 
