@@ -171,7 +171,9 @@ def test_bandwidth_of_an_upstream_is_kept_to(tmp_path: Path) -> None:
                 answers = list(pool.map(lambda path: ask(mirror, path), paths))
             took_s = time.monotonic() - begun
             assert [answer.digest for answer in answers] == list(image.layers)
-            assert took_s >= 1.5  # 4 MiB at 2 MiB/s for both together, less what an idle bucket saves up
+            assert (
+                took_s >= 1.2
+            )  # 4 MiB at 2 MiB/s for both, less what an idle bucket saves up and the last read of each
 
 
 def test_connections_to_an_upstream_are_bounded_and_waiting_is_no_failure(tmp_path: Path) -> None:

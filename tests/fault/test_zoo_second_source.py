@@ -64,7 +64,10 @@ def test_trouble_is_invisible_where_another_source_can_finish(
         assert is_right(answer, first), answer
     assert wrong_files(mirror.data) == []
     bad.heal()
-    assert is_right(get_blob(mirror, second), second)
+    if animal.name in LIES:
+        assert get_until_right(mirror, second) <= 2, "it may have been read ahead while the source lied"
+    else:
+        assert is_right(get_blob(mirror, second), second)
 
 
 @pytest.mark.parametrize("animal", [ANIMALS["cuts-at-40-percent"]], ids=lambda it: it.name)

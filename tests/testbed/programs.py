@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -32,6 +33,9 @@ PACKAGE_OF: Final[Mapping[str, str]] = {
     "wrk": "wrk",
     "zstd": "zstd",
 }
+_FIRST_PORT: Final = 12_000
+_PORT_TRIES: Final = 200
+_GIVEN: Final[set[int]] = set()
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -59,11 +63,22 @@ def find_program(name: str) -> str:
     return found
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port that was free a moment ago, for programs that cannot say which one they took."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+def free_port() -> int:
+    """Return a port that nobody listens on, and that the kernel gives to no connection: from below its own range."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first, last = (1024, 65535) if low <= _FIRST_PORT else (_FIRST_PORT, low - 1)
+    for _ in range(_PORT_TRIES):
+        port = secrets.randbelow(last - first) + first
+        if port in _GIVEN:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _GIVEN.add(port)
+        return port
+    raise ProcessFailedError("no free port was found")
 
 
 def run(

@@ -9,7 +9,7 @@ import pytest
 from hunqi.mirror.names import Target
 from hunqi.mirror.resolve.read_ahead import REPEAT_AFTER_S, ReadAhead
 from hunqi.mirror.resolve.warm import NoSuchPlatform, WarmBlob, WarmManifest, warm
-from hunqi.mirror.settings import FetchSettings
+from hunqi.mirror.settings import SMALL_BLOB, SMALL_PARALLEL, FetchSettings
 from hunqi.oci.digest import Digest
 from hunqi.oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from hunqi.oci.reference import Reference, Tag
@@ -20,7 +20,7 @@ FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 
 
 def blob(name: str, media_type: str = "application/octet-stream") -> Descriptor:
-    return Descriptor(media_type=media_type, digest=Digest.of(name.encode()), size=len(name))
+    return Descriptor(media_type=media_type, digest=Digest.of(name.encode()), size=SMALL_BLOB + len(name))
 
 
 def image(*names: str) -> Manifest:
@@ -174,3 +174,11 @@ def test_warming_tells_what_is_here_already() -> None:
     shelf.stored.add(Digest.of(b"base"))
     steps = [step for step in warm(shelf, HOME, Tag("latest")) if isinstance(step, WarmBlob) and step.is_stored]
     assert [step.blob.digest for step in steps] == digests("base")
+
+
+def test_small_blobs_cost_a_round_trip_so_many_are_read_ahead_at_once() -> None:
+    small = [Descriptor(media_type="x", digest=Digest.of(bytes([number])), size=SMALL_BLOB) for number in range(40)]
+    fetches = Fetches()
+    shelf = Shelf(m=Manifest(media_type=OCI_MANIFEST, config=small[0], layers=tuple(small[1:])))
+    assert read_ahead(shelf, fetches, Clock()).note_blob(HOME, small[0].digest) == 39
+    assert fetches.started == [one.digest for one in small[1 : SMALL_PARALLEL + 1]]

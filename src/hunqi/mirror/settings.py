@@ -95,6 +95,12 @@ class OnDisconnect(Enum):
     STOP = "stop"
 
 
+SMALL_BLOB: Final = 2 * MIB
+"""What is read ahead up to this size costs a round trip rather than bandwidth."""
+SMALL_PARALLEL: Final = 24
+"""Most blobs of read-ahead in flight, small ones included."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchSettings:
     """How blobs are downloaded."""
@@ -110,7 +116,7 @@ class FetchSettings:
     """Most blobs in flight; further ones wait."""
     read_ahead: bool = True
     read_ahead_parallel: int = 4
-    """Most blobs of read-ahead in flight."""
+    """Most blobs of read-ahead in flight; small ones do not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from hunqi.mirror.fetch.part import PartFile
 from hunqi.mirror.fetch.ports import FetchPorts
 from hunqi.mirror.fetch.standings import Standings
 from hunqi.mirror.fetch.state import FetchStatus
-from hunqi.mirror.settings import FetchSettings
+from hunqi.mirror.settings import SMALL_BLOB, SMALL_PARALLEL, FetchSettings
 from hunqi.mirror.sources.model import RemoteBlob
 from hunqi.oci.digest import Digest
 
@@ -169,11 +169,15 @@ class Fetches:
     def _next(self) -> Fetch | None:
         if self._is_stopped or len(self._threads) >= self._settings.parallel:
             return None
-        ahead = sum(1 for fetch in self._threads if fetch.is_background)
         first = next((fetch for fetch in self._waiting if not fetch.is_background), None)
-        if first is None and ahead < self._settings.read_ahead_parallel:
-            first = next(iter(self._waiting), None)
-        return first
+        if first is not None:
+            return first
+        ahead = sum(1 for fetch in self._threads if fetch.is_background)
+        following = next(iter(self._waiting), None)
+        if following is None:
+            return None
+        is_small = (following.fill.size or SMALL_BLOB + 1) <= SMALL_BLOB
+        return following if ahead < (SMALL_PARALLEL if is_small else self._settings.read_ahead_parallel) else None
 
     def _run(self, fetch: Fetch) -> None:
         driver = self._drivers[fetch]

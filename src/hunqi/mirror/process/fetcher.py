@@ -28,7 +28,7 @@ from hunqi.mirror.peers.plan import rank
 from hunqi.mirror.peers.replication import Replicator
 from hunqi.mirror.peers.roster import LivePeer, Roster
 from hunqi.mirror.process.calls import Caching, WorkerCalls
-from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
+from hunqi.mirror.process.child import allow_many_files, begin_logging, keep_one_arena, node_id, stop_event
 from hunqi.mirror.process.counting import Counting
 from hunqi.mirror.process.metrics import Metrics, World, as_payload
 from hunqi.mirror.process.peer_calls import PeerCalls
@@ -67,6 +67,7 @@ _SWITCH_S: Final = 0.0005
 def run_fetcher(context: ChildContext) -> None:
     """Fetch until told to stop; the main function of the fetcher process."""
     begin_logging()
+    keep_one_arena()
     sys.setswitchinterval(_SWITCH_S)
     allow_many_files()
     asyncio.run(_Process(context).run())

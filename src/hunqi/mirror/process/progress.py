@@ -47,12 +47,15 @@ class Progress:
         """Send ``session`` the states of ``fetch`` from now on; return the present one."""
         watch = self._watches.get(fetch.digest)
         if watch is None or watch.fetch is not fetch:
+            if watch is not None:
+                self._tell_all(watch)
             watch = self._watches[fetch.digest] = _Watch(fetch)
             fetch.subscribe(self._mark)
-        watch.sessions.add(session)
         state = self.describe(fetch)
         if state["status"] != FetchStatus.RUNNING.value:
-            self._end(fetch, state)
+            self._tell_all(watch)
+        else:
+            watch.sessions.add(session)
         return state
 
     def forget(self, session: Session) -> None:
@@ -105,12 +108,22 @@ class Progress:
             "error": None,
         }
 
-    def _end(self, fetch: Fetch, state: Payload) -> None:
-        self._watches.pop(fetch.digest, None)
+    def _tell_all(self, watch: _Watch) -> None:
+        """Send the present state to all followers; of an ended fetch it is the last, and nobody follows it any more."""
+        fetch = watch.fetch
+        state = self.describe(fetch)
+        for session in watch.sessions:
+            session.notify("progress", str(fetch.digest), state)
+        if state["status"] == FetchStatus.RUNNING.value:
+            return
+        if self._watches.get(fetch.digest) is watch:
+            del self._watches[fetch.digest]
         if state["status"] == FetchStatus.DONE.value:
             self._ended[fetch.digest] = state["generation"]
             if len(self._ended) > _ENDED_LIMIT:
                 self._ended.popitem(last=False)
+        if state["status"] == FetchStatus.NO_SPACE.value:
+            self._on_full()
 
     def _mark(self, fetch: Fetch) -> None:
         with self._lock:
@@ -123,15 +136,8 @@ class Progress:
         with self._lock:
             self._marked.discard(fetch)
         watch = self._watches.get(fetch.digest)
-        if watch is None or watch.fetch is not fetch:
-            return
-        state = self.describe(fetch)
-        for session in watch.sessions:
-            session.notify("progress", str(fetch.digest), state)
-        if state["status"] != FetchStatus.RUNNING.value:
-            self._end(fetch, state)
-        if state["status"] == FetchStatus.NO_SPACE.value:
-            self._on_full()
+        if watch is not None and watch.fetch is fetch:
+            self._tell_all(watch)
 
 
 def describe_error(error: Exception | None) -> Payload:

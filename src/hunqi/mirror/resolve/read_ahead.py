@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from hunqi.mirror.names import Target
 from hunqi.mirror.resolve.memory import Expiring
-from hunqi.mirror.settings import FetchSettings
+from hunqi.mirror.settings import SMALL_BLOB, SMALL_PARALLEL, FetchSettings
 from hunqi.oci.digest import Digest
 from hunqi.oci.manifest import Descriptor, Manifest
 
@@ -116,11 +116,15 @@ class ReadAhead:
 
     def _take(self) -> _Wanted | None:
         with self._lock:
-            if not self._waiting or self._in_flight >= self._settings.read_ahead_parallel:
+            if not self._waiting or not self._has_room_for(self._waiting[0].blob):
                 self._is_starting = False
                 return None
             self._in_flight += 1
             return self._waiting.popleft()
+
+    def _has_room_for(self, blob: Descriptor) -> bool:
+        limit = SMALL_PARALLEL if blob.size <= SMALL_BLOB else self._settings.read_ahead_parallel
+        return self._in_flight < limit
 
     def _start(self, wanted: _Wanted) -> None:
         finish = _Once(self._ended)

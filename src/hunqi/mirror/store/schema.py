@@ -18,6 +18,8 @@ from hunqi.mirror.store.paths import StorePaths
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_S: Final = 30.0
 _OPEN_DEADLINE_S: Final = 20.0
+_CACHE_KIB: Final = 256
+"""Each thread has a connection of its own, and what it does not keep lies in the page cache: SQLite's 2 MiB add up."""
 _WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
@@ -76,6 +78,7 @@ def connect(path: Path, *, synchronous: Synchronous) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")
     except BaseException:
         connection.close()
