@@ -1,0 +1,1 @@
+"""A Python client of the REST interface; the command line uses nothing else."""

@@ -1,0 +1,1 @@
+"""The gateway: a route table becomes Envoy's resources; endpoints, health, drains, certificates."""

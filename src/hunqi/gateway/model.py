@@ -1,0 +1,150 @@
+"""What every gateway of the cluster is told: one table of routes, clusters and certificates.
+
+The table is a value made by control (``table.py``) from the apps that run and the tasks that serve them; each node's
+agent renders it into Envoy's resources (``render.py``, pure) and writes those as files. Its JSON is what travels, over
+mutual TLS; keys of certificates are in it, so it is never logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hunqi.apps.model import HealthSpec, Protocol, RouteSpec
+
+
+class EndpointState(StrEnum):
+    """Whether a task takes new requests."""
+
+    SERVING = "serving"
+    DRAINING = "draining"
+    """It keeps what it has and gets nothing new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A task at its own address on a network that the gateways share with it."""
+
+    address: str
+    port: int
+    task: str
+    node: str
+    state: EndpointState = EndpointState.SERVING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The tasks of one Swarm service at one port, named ``<swarm service>:<port>`` (``shop_web-r7:8080``)."""
+
+    name: str
+    protocol: Protocol
+    health: HealthSpec
+    endpoints: tuple[Endpoint, ...] = ()
+    connect_timeout_s: float = 2.0
+    idle_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A share of a route's traffic; the weights of a route sum to 100."""
+
+    cluster: str
+    weight: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route from outside. ``held`` says that requests wait while no endpoint is healthy."""
+
+    app: str
+    service: str
+    spec: RouteSpec
+    targets: tuple[Target, ...]
+    maintenance: str | None = None
+    """The text of the app's maintenance page; nothing is forwarded then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalRoute:
+    """A service's name inside its app: requests from the app's ``subnets`` for ``host`` at ``port``."""
+
+    app: str
+    service: str
+    host: str
+    port: int
+    subnets: tuple[str, ...]
+    protocol: Protocol
+    targets: tuple[Target, ...]
+    hold_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkJoin:
+    """A network of an app that each gateway joins while the app runs, under the names of the app's HTTP services."""
+
+    network: str
+    """The name in the engine."""
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A chain and its key, PEM, for the server names ``hosts``."""
+
+    hosts: tuple[str, ...]
+    chain_pem: str
+    key_pem: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """How gateways meet the world: ports, whom to believe, limits."""
+
+    http_port: int = 80
+    https_port: int = 443
+    tcp_ports: tuple[int, int] = (20000, 20099)
+    """First and last port of the range that ``ports:`` may publish."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose X-Forwarded-For is believed."""
+    proxy_protocol: bool = False
+    redirect_to_https: bool = True
+    acme_challenge: str | None = None
+    """``address:port`` of control's answers to /.well-known/acme-challenge/."""
+    max_request_headers_kib: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTable:
+    """All that a gateway knows. ``version`` grows with each change; equal tables have equal versions."""
+
+    version: int
+    edge: Edge
+    clusters: Mapping[str, Cluster]
+    routes: tuple[Route, ...]
+    internal: tuple[InternalRoute, ...] = ()
+    networks: tuple[NetworkJoin, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointHealth:
+    """What one gateway finds of one endpoint."""
+
+    cluster: str
+    address: str
+    port: int
+    healthy: bool
+    active_requests: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayReport:
+    """What one node's gateway has: the version that Envoy took in, and each endpoint's health."""
+
+    node: str
+    version: int
+    running: bool
+    endpoints: tuple[EndpointHealth, ...]
+    problem: str = ""

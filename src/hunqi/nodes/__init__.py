@@ -1,0 +1,1 @@
+"""Nodes: the cluster's authority, joining, the roster, draining."""

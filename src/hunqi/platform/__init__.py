@@ -1,0 +1,1 @@
+"""The platform on one machine: `up`, `down`, the supervisor of its processes, the doctor."""

@@ -1,0 +1,1 @@
+"""State: database sessions, tables, migrations; nothing of what the rows mean."""
