@@ -19,6 +19,11 @@ def _get(url: str) -> bytes:
         return answer.read()
 
 
+def _asked_from(address: str) -> str:
+    answer = json.loads(_get(f"http://{address}:8080/fetch?url=http://two:8080/x"))
+    return json.loads(answer["body"])["path"] if answer["status"] == 200 else answer["body"]
+
+
 def _states(bed: Bed) -> dict[str, str]:
     shown = bed.first.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}").stdout
     return dict(line.split() for line in shown.splitlines())
@@ -39,9 +44,7 @@ def test_tasks_on_different_machines_reach_each_other_by_name(three_nodes: Bed) 
         wait_for(
             lambda: first.docker(*listing).stdout.split() == ["1/1", "1/1"], timeout_s=30.0, what="both tasks running"
         )
-        answer = json.loads(_get(f"http://{first.address}:8080/fetch?url=http://two:8080/x"))
-        assert answer["status"] == 200
-        assert json.loads(answer["body"])["path"] == "/x"
+        wait_for(lambda: _asked_from(first.address) == "/x", timeout_s=20.0, what="the name known on the other machine")
         assert _get(f"http://{second.address}:8080/health") == b"ok"
     finally:
         bed.clear()
