@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from hunqi.engine.model import Container, Event
+from hunqi.engine.model import JSON, Event
 from hunqi.gateway.model import GatewayReport, RouteTable
 
 
@@ -26,14 +26,43 @@ class Gateway(Protocol):
         ...
 
 
+class Container(Protocol):
+    """A container of this node, as far as the agent looks at one (``hunqi.engine.model.Container`` is one)."""
+
+    @property
+    def id(self) -> str:
+        """Its full id."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """Its first process, in the machine's own numbers; None if it does not run or came from a list."""
+        ...
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        ...
+
+    @property
+    def detail(self) -> JSON:
+        """Docker's whole answer, empty when it came from a list."""
+        ...
+
+
 class Containers(Protocol):
     """The engine of this node, for what concerns running containers."""
 
-    async def containers(self, *, labels: Mapping[str, str | None], all: bool = False) -> Sequence[Container]:
-        """Return containers that carry ``labels`` (None: with any value)."""
+    async def containers(self, *, labels: Mapping[str, str | None]) -> Sequence[Container]:
+        """Return running containers that carry ``labels`` (None: with any value)."""
         ...
 
-    async def container(self, id: str) -> Container:
+    async def container(self, container_id: str, /) -> Container:
         """Return one, whole. Raises ``NotFoundError``."""
         ...
 
