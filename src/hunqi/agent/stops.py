@@ -12,17 +12,17 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from hunqi.agent.drains import Drains
 from hunqi.agent.errors import BadRequestError, GoneError
-from hunqi.agent.ports import Container, Containers, Peers
+from hunqi.agent.ports import Container, Containers, Images, Peers, System
 from hunqi.agent.processes import parse_signal, send_signal
 from hunqi.engine.errors import NotFoundError
-from hunqi.engine.model import DRAIN_SIGNAL, LABEL_CLUSTER, LABEL_DRAIN_S, LABEL_STOP_SIGNAL, Event
+from hunqi.engine.model import DRAIN_SIGNAL, JSON, LABEL_CLUSTER, LABEL_DRAIN, LABEL_STOP_SIGNAL, Event
 from hunqi.errors import HunqiError
 from hunqi.kit.codec import dumps, loads
 from hunqi.kit.files import write_atomic
@@ -48,6 +48,7 @@ class Stop:
     container: str
     task: str
     signal: str
+    """The app's own stop signal; empty for the image's."""
     drain_s: float
     began_at: float
 
@@ -64,7 +65,9 @@ class KeptStops:
 class StopWorld:
     """What stopping needs of others."""
 
+    system: System
     containers: Containers
+    images: Images
     drains: Drains
     peers: Peers
     roster: Callable[[], Roster]
@@ -75,13 +78,14 @@ class StopWorld:
 
 def read_stop(labels: Mapping[str, str], container: str, *, began_at: float) -> Stop | None:
     """Return the stop that the labels of a container ask for, None if it is not drained."""
-    task, own = labels.get(TASK_LABEL), labels.get(LABEL_STOP_SIGNAL)
-    if not task or not own:
+    task, drain = labels.get(TASK_LABEL), labels.get(LABEL_DRAIN)
+    if not task or drain is None:
         return None
     try:
-        drain_s = max(0.0, min(LOOK_BACK_S, float(labels.get(LABEL_DRAIN_S, ""))))
+        drain_s = max(0.0, min(LOOK_BACK_S, float(drain)))
     except ValueError:
         drain_s = 0.0
+    own = labels.get(LABEL_STOP_SIGNAL, "")
     return Stop(container=container, task=task, signal=own, drain_s=drain_s, began_at=began_at)
 
 
@@ -122,12 +126,8 @@ class Stops:
                 await asyncio.sleep(_RECONNECT_S)
 
     async def _watch(self, group: asyncio.TaskGroup) -> None:
-        filters: Mapping[str, Sequence[str]] = {
-            "type": ["container"],
-            "event": ["kill", "die"],
-            "label": [f"{LABEL_CLUSTER}={self._cluster}", LABEL_STOP_SIGNAL],
-        }
-        async with self._world.containers.events(since=self._since, filters=filters) as events:
+        since_ns = int(self._since * 1e9)
+        async with self._world.system.events(since_ns=since_ns, kinds=["container"]) as events:
             async for event in events:
                 self._since = max(self._since, event.time_ns / 1e9)
                 self._take(group, event)
@@ -138,7 +138,10 @@ class Stops:
             if died:
                 died.set()
             return
-        if event.attributes.get("signal") != _KILL or event.id in self._known.sent:
+        attributes = event.attributes
+        if event.action != "kill" or attributes.get("signal") != _KILL or event.id in self._known.sent:
+            return
+        if attributes.get(LABEL_CLUSTER) != self._cluster:
             return
         stop = read_stop(event.attributes, event.id, began_at=event.time_ns / 1e9)
         if stop and len(self._known.stops) < _MOST_STOPS:
@@ -213,19 +216,30 @@ class Stops:
         container = await self._running(stop)
         if container is None or container.pid is None:
             return
-        try:
-            number = parse_signal(stop.signal)
-        except BadRequestError:
-            number = int(signal.SIGTERM)
+        number = await self._number(stop, container)
         try:
             self._world.send(container.pid, container.id, number)
             _log.info("task %s is drained; its process got signal %d", stop.task, number)
         except GoneError as error:
             _log.info("task %s had gone by itself: %s", stop.task, error)
 
+    async def _number(self, stop: Stop, container: Container) -> int:
+        own = stop.signal
+        if not own:
+            try:
+                image = await self._world.images.detail(str(container.detail.get("Image", "")))
+                config: JSON = image.get("Config") or {}
+            except NotFoundError:
+                config = {}
+            own = str(config.get("StopSignal") or "SIGTERM")
+        try:
+            return parse_signal(own)
+        except BadRequestError:
+            return int(signal.SIGTERM)
+
     async def _running(self, stop: Stop) -> Container | None:
         try:
-            container = await self._world.containers.container(stop.container)
+            container = await self._world.containers.inspect(stop.container)
         except NotFoundError:
             return None
         is_ours = container.labels.get(LABEL_CLUSTER) == self._cluster
