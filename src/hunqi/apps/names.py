@@ -24,23 +24,3 @@ def parse_app_name(text: str) -> str:
     return text
 
 
-def service_name(app: str, service: str, revision: int) -> str:
-    """Return the Swarm service of ``service``, last changed in ``revision``."""
-    return f"{app}_{service}-r{revision}"
-
-
-def network_name(app: str, network: NetworkSpec) -> str:
-    """Return the engine's name of a network: its own if it is external or shared."""
-    return network.external or network.shared or f"{app}_{network.name}"
-
-
-def volume_name(app: str, volume: VolumeSpec) -> str:
-    """Return the engine's name of a volume."""
-    return volume.external or f"{app}_{volume.name}"
-
-
-def payload_name(app: str, payload: PayloadSpec) -> str:
-    """Return the engine's name of a secret or config: versioned by its content."""
-    if payload.digest is None:
-        return payload.external or payload.name
-    return f"{app}_{payload.name}-{payload.digest.removeprefix('sha256:')[:12]}"
