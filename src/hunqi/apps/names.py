@@ -1,4 +1,4 @@
-"""The names that things of an app have in the engine. Docker allows 63 characters for a service."""
+"""What an app may be called. Docker allows 63 characters for a service, of which its revision takes some."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import re
 from typing import Final
 
 from hunqi.apps.errors import AppNameError
-from hunqi.apps.model import NetworkSpec, PayloadSpec, VolumeSpec
 
 MAX_APP_LENGTH: Final = 30
-MAX_SERVICE_LENGTH: Final = 24
-"""So that ``<app>_<service>-r<number>`` stays below Docker's 63 characters."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 
 
@@ -22,5 +19,3 @@ def parse_app_name(text: str) -> str:
             "hyphens, beginning and ending with a letter or digit"
         )
     return text
-
-

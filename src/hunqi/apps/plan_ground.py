@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hunqi.apps.model import AppSpec, Grant, PayloadSpec, Revision
-from hunqi.apps.names import network_name, payload_name
+from hunqi.apps.swarm import network_name, payload_name
 from hunqi.apps.situation import Situation
 from hunqi.apps.steps import CreateNetwork, CreatePayload, RemoveNetwork, RemovePayload, Step
 from hunqi.engine.model import LABEL_APP, Payload

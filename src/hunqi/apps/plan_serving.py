@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from hunqi.apps.model import AppSpec, Mode, NetworkSpec, Revision, ServiceSpec
-from hunqi.apps.names import network_name
+from hunqi.apps.swarm import network_name
 from hunqi.apps.retiring import Retiring
 from hunqi.apps.serving import Backend, Serving, Share
 from hunqi.apps.situation import Situation
