@@ -6,7 +6,7 @@ Docker's scheduler decides; this says before a deploy what it would find, so tha
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from hunqi.apps.model import Mode, ServiceSpec
@@ -29,7 +29,8 @@ class Free:
 
 def reserved(template: JSON) -> tuple[int, int]:
     """Return what a TaskTemplate reserves: nano-CPUs and bytes of memory."""
-    reservations: Mapping[str, int] = (template.get("Resources") or {}).get("Reservations") or {}
+    resources: JSON = template.get("Resources") or {}
+    reservations: JSON = resources.get("Reservations") or {}
     return int(reservations.get("NanoCPUs") or 0), int(reservations.get("MemoryBytes") or 0)
 
 
@@ -97,10 +98,8 @@ def unplaceable(services: Collection[tuple[ServiceSpec, int, tuple[str, ...]]], 
             best = max(nodes, key=lambda node: (free[node.id].memory_bytes, free[node.id].nano_cpus))
             left = free[best.id]
             if left.memory_bytes < memory or left.nano_cpus < cpus:
-                sentences.append(
-                    f"{spec.name} needs {_size(cpus, memory)} reserved, {_size(left.nano_cpus, left.memory_bytes)} free "
-                    f"on {best.hostname}"
-                )
+                there = _size(left.nano_cpus, left.memory_bytes)
+                sentences.append(f"{spec.name} needs {_size(cpus, memory)} reserved, {there} free on {best.hostname}")
                 break
             free[best.id] = left.less(cpus, memory)
     return sentences

@@ -24,10 +24,10 @@ def local_volumes(spec: AppSpec, service: ServiceSpec) -> list[str]:
     ]
 
 
-def pinned_nodes(situation: Situation, service: ServiceSpec) -> tuple[str, ...]:
-    """Return the nodes that recorded volumes tie ``service`` to; none means anywhere."""
+def pinned_node(situation: Situation, service: ServiceSpec) -> str | None:
+    """Return the node that recorded volumes tie ``service`` to; None means anywhere."""
     pins = situation.app.intent.pins
-    return tuple(dict.fromkeys(pins[mount.source] for mount in service.mounts if mount.source in pins))
+    return next((pins[mount.source] for mount in service.mounts if mount.source in pins), None)
 
 
 def choose_pins(situation: Situation, spec: AppSpec, service: ServiceSpec) -> dict[str, str]:

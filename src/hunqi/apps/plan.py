@@ -13,14 +13,14 @@ from typing import Final
 
 from hunqi.apps.model import DeployState, Order, Revision, ServiceSpec
 from hunqi.apps.operations import Replacing
-from hunqi.apps.pinning import choose_pins, pinned_nodes
+from hunqi.apps.pinning import choose_pins, pinned_node
 from hunqi.apps.plan_ground import missing_ground, surplus_ground
 from hunqi.apps.plan_removal import plan_removal
 from hunqi.apps.plan_serving import Traffic, serving_of
 from hunqi.apps.retiring import Retiring
 from hunqi.apps.situation import Situation, in_order, scalable
 from hunqi.apps.standing import Judged, Standing
-from hunqi.apps.state import Desired
+from hunqi.apps.state import DeployRecord, Desired
 from hunqi.apps.steps import Advance, Fail, NoteStarted, PinVolumes, Plan, PutService, ScaleService, ServiceState, Step
 
 SWITCH_TIMEOUT_S: Final = 60.0
@@ -54,47 +54,45 @@ class _Planning:
             return self._settle()
         match deploy.state:
             case DeployState.PENDING:
-                return self._await_images()
+                return self._await_images(deploy)
             case DeployState.STARTING:
-                return self._bring_up(target)
+                return self._bring_up(deploy, target)
             case DeployState.SWITCHING:
-                return self._switch(target)
+                return self._switch(deploy, target)
             case _:
                 return self._settle()
 
     # the states of a deploy
-    def _await_images(self) -> Plan:
+    def _await_images(self, deploy: DeployRecord) -> Plan:
         at = self._at
-        assert at.deploy is not None
         if at.facts.spread:
             self._steps.append(
                 Advance(
-                    state=DeployState.STARTING, sentence=f"starting revision {at.deploy.revision}: its images are there"
+                    state=DeployState.STARTING, sentence=f"starting revision {deploy.revision}: its images are there"
                 )
             )
-        elif at.now - at.deploy.progress.changed_at > SPREAD_TIMEOUT_S:
+        elif at.now - deploy.progress.changed_at > SPREAD_TIMEOUT_S:
             self._fail(
                 "", "deploy.images", at.facts.spread_sentence, "see that the nodes' accelerators run and have room"
             )
         else:
             self._waits.append(at.facts.spread_sentence or "the images are being brought to the nodes")
         if at.live is not None:
-            self._bring(at.live, deploying=False)
+            self._bring(at.live, None)
         return self._done(at.live)
 
-    def _bring_up(self, target: Revision) -> Plan:
+    def _bring_up(self, deploy: DeployRecord, target: Revision) -> Plan:
         at = self._at
         if at.live is not None:
             self._keep(at.live, target)
-        if self._bring(target, deploying=True) and not self._steps:
+        if self._bring(target, deploy) and not self._steps:
             self._steps.append(
                 Advance(state=DeployState.SWITCHING, sentence=f"revision {target.number} is healthy: switching to it")
             )
         return self._done(at.live, coming=target)
 
-    def _switch(self, target: Revision) -> Plan:
+    def _switch(self, deploy: DeployRecord, target: Revision) -> Plan:
         at = self._at
-        assert at.deploy is not None
         serving = serving_of(at, Traffic(spec_of=target, coming=None), self._retiring)
         if at.facts.in_force == serving:
             return Plan(
@@ -108,7 +106,7 @@ class _Planning:
                 serving=serving,
                 sentence=f"all gateways route to revision {target.number}",
             )
-        waited = at.now - at.deploy.progress.changed_at
+        waited = at.now - deploy.progress.changed_at
         if waited > SWITCH_TIMEOUT_S:
             self._fail(
                 "",
@@ -129,7 +127,7 @@ class _Planning:
         goal = at.live
         calm = True
         if goal is not None:
-            calm = self._bring(goal, deploying=False)
+            calm = self._bring(goal, None)
         names = {at.name(goal, each) for each in goal.spec.services} if goal else set[str]()
         if goal and at.app.desired is Desired.STOPPED:
             names = {
@@ -169,7 +167,7 @@ class _Planning:
         spec = target.spec.services.get(service)
         return spec is not None and self._unmet(target, spec) is None
 
-    def _bring(self, goal: Revision, *, deploying: bool) -> bool:
+    def _bring(self, goal: Revision, deploy: DeployRecord | None) -> bool:
         """Bring every service of ``goal`` to what it should be; return whether all are ready."""
         at = self._at
         self._steps.extend(missing_ground(at, goal))
@@ -180,11 +178,11 @@ class _Planning:
             standing = at.standings.get(at.name(goal, service))
             sentence = judged.sentence
             if standing is None:
-                sentence = self._start(goal, spec, deploying=deploying)
+                sentence = self._start(goal, spec, deploying=deploy is not None)
             else:
                 self._correct(goal, spec, standing)
-            if deploying and standing is not None:
-                self._watch(spec, judged)
+            if deploy is not None and standing is not None:
+                self._watch(deploy, spec, judged)
             ready = ready and judged.ready
             if not judged.ready and sentence:
                 self._waits.append(sentence)
@@ -222,7 +220,8 @@ class _Planning:
         if not self._stops_first(spec):
             return True
         others = self._at.others(spec.name, self._at.name(goal, spec.name))
-        return all([self._retiring.stop(each) for each in others])
+        stopped = [self._retiring.stop(each) for each in others]
+        return all(stopped)
 
     def _put(self, revision: Revision, spec: ServiceSpec, *, repair: bool = False, why: str = "") -> None:
         at = self._at
@@ -238,7 +237,7 @@ class _Planning:
                 service=spec.name,
                 revision=revision.number,
                 replicas=at.wanted(spec),
-                nodes=pinned_nodes(at, spec),
+                node=pinned_node(at, spec),
                 repair=repair,
                 sentence=why or (f"{name} was not there: creating it again" if repair else f"starting {name}"),
             )
@@ -267,11 +266,10 @@ class _Planning:
         forced = deploy is not None and deploy.progress.replacing is Replacing.STOP_FIRST
         return forced or spec.order is Order.STOP_FIRST
 
-    def _watch(self, spec: ServiceSpec, judged: Judged) -> None:
+    def _watch(self, deploy: DeployRecord, spec: ServiceSpec, judged: Judged) -> None:
         """Note when the service began, and fail the deploy if it will not get ready."""
         at = self._at
-        assert at.deploy is not None
-        started = at.deploy.progress.started.get(spec.name)
+        started = deploy.progress.started.get(spec.name)
         if started is None:
             self._steps.append(NoteStarted(service=spec.name, sentence=f"{spec.name} is starting"))
             return

@@ -1,4 +1,4 @@
-"""What services stand on: networks before them, secrets and configs before them, and both away when nobody uses them."""
+"""What services stand on: networks, secrets and configs, there before them, away when nobody uses them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hunqi.apps.model import AppSpec, Grant, PayloadSpec, Revision
-from hunqi.apps.swarm import network_name, payload_name
 from hunqi.apps.situation import Situation
 from hunqi.apps.steps import CreateNetwork, CreatePayload, RemoveNetwork, RemovePayload, Step
+from hunqi.apps.swarm import network_name, payload_name
 from hunqi.engine.model import LABEL_APP, Payload
 
 _REFERENCES = {"secret": ("Secrets", "SecretName"), "config": ("Configs", "ConfigName")}

@@ -1,4 +1,4 @@
-"""How an app goes: its routes first, then its services by way of a drain, its networks, its secrets, its data if asked."""
+"""How an app goes: its routes first, then its services by way of a drain, its networks, its data if asked."""
 
 from __future__ import annotations
 

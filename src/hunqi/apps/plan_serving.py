@@ -6,11 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 
 from hunqi.apps.model import AppSpec, Mode, NetworkSpec, Revision, ServiceSpec
-from hunqi.apps.swarm import network_name
 from hunqi.apps.retiring import Retiring
 from hunqi.apps.serving import Backend, Serving, Share
 from hunqi.apps.situation import Situation
 from hunqi.apps.state import Desired
+from hunqi.apps.swarm import network_name
 
 STOPPED_PAGE = "This app is stopped."
 

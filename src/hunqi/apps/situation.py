@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hunqi.apps.model import Mode, Revision, ServiceSpec
-from hunqi.apps.swarm import service_name
 from hunqi.apps.serving import HealthReport, Serving
 from hunqi.apps.standing import Judged, Standing, judge
 from hunqi.apps.state import AppRecord, DeployRecord, Desired
+from hunqi.apps.swarm import service_name
 from hunqi.engine.model import Snapshot
 
 GATEWAYS_GRACE_S = 20.0

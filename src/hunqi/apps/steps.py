@@ -41,7 +41,8 @@ class PutService:
     revision: int
     replicas: int
     sentence: str
-    nodes: tuple[str, ...] = ()
+    node: str | None = None
+    """The id of the node that its volumes tie it to."""
     repair: bool = False
     """Whether it puts right what somebody else changed or removed."""
 
