@@ -23,6 +23,12 @@ LABEL_SERVICE: Final = LABEL_PREFIX + "service"
 LABEL_REVISION: Final = LABEL_PREFIX + "revision"
 LABEL_HASH: Final = LABEL_PREFIX + "hash"
 LABEL_KIND: Final = LABEL_PREFIX + "kind"
+LABEL_STOP_SIGNAL: Final = LABEL_PREFIX + "stop-signal"
+"""On containers that are stopped by way of a drain: the app's own stop signal (``SIGTERM``), sent after it."""
+LABEL_DRAIN_S: Final = LABEL_PREFIX + "drain-s"
+"""Beside it: the longest wait for requests in flight, in seconds."""
+DRAIN_SIGNAL: Final = "SIGURG"
+"""The StopSignal of such containers: processes ignore it by default; its ``kill`` event has the number 23."""
 
 
 class TaskState(StrEnum):
