@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,7 +93,7 @@ def make_keys(settings: PlatformSettings, membership: Membership, *, now: dateti
     for directory in (settings.control_dir, settings.agent_dir, settings.run_dir, settings.log_dir):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority = _authority(settings, membership.cluster, load_sealer(settings.cluster_key_file), now=now)
-    hosts = list(dict.fromkeys([LOOPBACK, socket.gethostname(), *([settings.advertise] if settings.advertise else [])]))
+    hosts = [LOOPBACK, *([settings.advertise] if settings.advertise else [])]
     issue_to(settings.agent_tls, authority, Role.AGENT, hosts=hosts, now=now)
     issue_to(settings.mirror_tls, authority, Role.MIRROR, hosts=hosts, now=now)
     issue_to(settings.control_tls, authority, Role.CONTROL, hosts=hosts, now=now)
