@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -14,17 +14,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hunqi.cli.cluster import supervised
 from hunqi.cli.cluster.options import PlatformDataOption, chosen_settings, data_dir
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json
 from hunqi.platform import launch, settings
 from hunqi.platform.children import ChildMain
-from hunqi.platform.errors import SettingsError
+from hunqi.platform.errors import AlreadyRunningError, SettingsError
 from hunqi.platform.launch import PartReady
 from hunqi.platform.settings import Address, PlatformSettings
 from hunqi.platform.status import PlatformStatus, read_status
-from hunqi.platform.up import Prepared, Tell, docker_host, prepare
+
+if TYPE_CHECKING:
+    from hunqi.platform.up import Prepared, Tell
 
 _LISTEN: Final = "Where it listens"
 
@@ -145,7 +146,12 @@ def down(*, data: PlatformDataOption = None) -> None:
 
 
 def _bring_up(chosen: PlatformSettings, *, foreground: bool, as_json: bool) -> None:
+    from hunqi.cli.cluster import supervised
+    from hunqi.platform.up import docker_host, prepare
+
     running = read_status(chosen)
+    if running is not None and foreground:
+        raise AlreadyRunningError(f"Hunqi runs already on {chosen.data_dir} (process {running.pid})", pid=running.pid)
     if running is not None and not running.stopping:
         _tell_running(chosen, running, as_json=as_json)
         return
