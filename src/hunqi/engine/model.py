@@ -23,6 +23,12 @@ LABEL_SERVICE: Final = LABEL_PREFIX + "service"
 LABEL_REVISION: Final = LABEL_PREFIX + "revision"
 LABEL_HASH: Final = LABEL_PREFIX + "hash"
 LABEL_KIND: Final = LABEL_PREFIX + "kind"
+LABEL_DRAIN: Final = LABEL_PREFIX + "drain"
+"""Of a container that is stopped by way of a drain: the longest wait for requests in flight, in seconds."""
+LABEL_STOP_SIGNAL: Final = LABEL_PREFIX + "stop-signal"
+"""Of a container: the app's own stop signal, which the agent sends after the drain. Without it: the image's."""
+DRAIN_SIGNAL: Final = "SIGURG"
+"""The StopSignal of such containers: processes ignore it by default; its ``kill`` event has the number 23."""
 
 
 class TaskState(StrEnum):
