@@ -55,7 +55,7 @@ def compile_project(project: Project) -> Compiled:
         maintenance=top.text("maintenance"),
     )
     _check_spec(root, spec)
-    report.checkpoint()
+    report.checkpoint(end=True)
     return Compiled(spec=spec, payloads=context.payloads, notes=report.notes, privileges=report.privileges)
 
 

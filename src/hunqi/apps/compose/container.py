@@ -99,7 +99,7 @@ def _inherited(name: str, value: str | None, variables: Variables) -> str | None
 
 def _labels(section: Section, files: Files, variables: Variables) -> dict[str, str]:
     found: dict[str, str | None] = {}
-    for path in section.texts("label_file"):
+    for path in filter(None, section.texts("label_file")):
         text = files.text(path, section.node, section.below("label_file"))
         if text is not None:
             found |= variables.read(text, path, section.node, section.below("label_file"))

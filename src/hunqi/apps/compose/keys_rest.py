@@ -23,7 +23,7 @@ _TOP: Final = """
 """
 
 _NETWORK: Final = """
-> name  a network of this name that apps share
++ name  a network of this name that apps share; a privilege
 ~ driver  always overlay
 + driver_opts*  Options; `encrypted` encrypts the traffic between nodes
 - ipam.driver  the engine's own
@@ -41,7 +41,7 @@ _NETWORK: Final = """
 """
 
 _VOLUME: Final = """
-> name  the volume is named after the app, so that no app reaches another's data; `external` names one that exists
+~ name  of an external one; others are named after the app, so that no app reaches another's data
 + driver  VolumeOptions.DriverConfig.Name
 + driver_opts*  VolumeOptions.DriverConfig.Options
 + external  one that exists; a privilege

@@ -57,11 +57,11 @@ _SERVICE: Final = f"""
 + extends.file  a file of the project
 - external_links  join the other app's network: networks.<name>.external
 + extra_hosts*  ContainerSpec.Hosts
-> gpus  reserved as generic resources NVIDIA-GPU, which the nodes must offer; `all` reserves one
-> gpus.count  how many are reserved
-- gpus.device_ids  Swarm chooses the devices
-> gpus.driver  names the generic resource: NVIDIA-GPU, or <DRIVER>-GPU
-- gpus.capabilities  generic resources have none
+~ gpus  reserved as generic resources NVIDIA-GPU, which the nodes must offer; `all` reserves one
+~ gpus.count  how many are reserved
+- gpus.device_ids  Swarm chooses the devices; as many are reserved
+~ gpus.driver  names the generic resource: NVIDIA-GPU, or <DRIVER>-GPU
+~ gpus.capabilities  the kind of the generic resource stands for them
 - gpus.options*  generic resources have none
 + group_add  ContainerSpec.Groups
 + healthcheck  ContainerSpec.HealthCheck; a task is running once it passed
@@ -108,7 +108,7 @@ app's network; `service:` and `container:` are refused
 + platform  Placement.Platforms
 ~ ports  a TCP or UDP route of the gateway, at a port of the range published at `hunqi up`; never a Swarm port
 + ports.name  informs only
-> ports.mode  the gateway publishes; `host` and `ingress` are the same
+~ ports.mode  the gateway publishes; `host` is as `ingress`
 ~ ports.host_ip  with an address that is not 0.0.0.0 or [::] the port is not published
 + ports.target  the port of the container
 ~ ports.published  a port of the range; none: it is not published
@@ -150,8 +150,8 @@ arrive; others do not
 - uts  tasks have a UTS namespace of their own
 ~ volumes  ContainerSpec.Mounts
 + volumes.type  volume, bind, tmpfs; others are refused
-~ volumes.source  a volume, a path of the host (a privilege), or a path of the project: a file of it becomes a config, \
-a read-only directory of files configs, any other directory a volume
+~ volumes.source  a volume, a path of the host (a privilege), or a path of the project: its files become configs \
+(50 of a directory at most), a directory that is empty or not there a volume
 + volumes.target  an absolute path in the container
 + volumes.read_only  ReadOnly
 - volumes.consistency  has no meaning on Linux
@@ -189,11 +189,11 @@ _DEPLOY: Final = """
 + resources.reservations.memory  Resources.Reservations.MemoryBytes
 + resources.reservations.generic_resources.discrete_resource_spec.kind  Kind of a generic resource
 + resources.reservations.generic_resources.discrete_resource_spec.value  Value of a generic resource
-> resources.reservations.devices  reserved as generic resources NVIDIA-GPU, which the nodes must offer
-> resources.reservations.devices.count  how many are reserved
-- resources.reservations.devices.device_ids  Swarm chooses the devices
-> resources.reservations.devices.driver  names the generic resource: NVIDIA-GPU, or <DRIVER>-GPU
-- resources.reservations.devices.capabilities  generic resources have none
+~ resources.reservations.devices  reserved as generic resources NVIDIA-GPU, which the nodes must offer
+~ resources.reservations.devices.count  how many are reserved
+- resources.reservations.devices.device_ids  Swarm chooses the devices; as many are reserved
+~ resources.reservations.devices.driver  names the generic resource: NVIDIA-GPU, or <DRIVER>-GPU
+~ resources.reservations.devices.capabilities  the kind of the generic resource stands for them
 - resources.reservations.devices.options*  generic resources have none
 + restart_policy.condition  none, on-failure, any
 + restart_policy.delay  Delay

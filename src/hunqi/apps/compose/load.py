@@ -74,13 +74,13 @@ class _Loader:
         try:
             documents = read(text, path)
         except TreeError as error:
-            self._report.problem(Node(value=None, file=path, line=error.line), "", error.text)
+            self._report.fatal(Node(value=None, file=path, line=error.line), "", error.text)
             return []
         found: list[Node] = []
         for document in documents:
             if document.mapping is None:
                 if not document.null:
-                    self._report.problem(document, "", "a Compose file is a mapping with services in it")
+                    self._report.fatal(document, "", "a Compose file is a mapping with services in it")
                 continue
             self._values += document.size
             if self._values > MAX_VALUES:
@@ -91,7 +91,7 @@ class _Loader:
 
     def _overflow(self, node: Node, text: str) -> None:
         if not self._full:
-            self._report.problem(node, "", text)
+            self._report.fatal(node, "", text)
         self._full = True
 
     def _filled(self, node: Node, path: str, variables: Variables) -> Node:

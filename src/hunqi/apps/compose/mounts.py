@@ -1,5 +1,5 @@
 """The mounts of a service. What lies on the client's machine is not on the nodes: a file of the project becomes a
-config, a read-only directory of files configs, any other directory a volume, each said so."""
+config, a directory of a few files configs, an empty one a volume, each said so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from hunqi.apps.compose.context import MAX_CONFIG_BYTES, Context
@@ -18,14 +19,20 @@ from hunqi.apps.compose.section import Section, size_bytes
 from hunqi.apps.model import Grant, Mount, PayloadSpec, VolumeSpec
 
 MAX_DIRECTORY_FILES: Final = 50
+_MAX_CHAIN: Final = 10
 _PROPAGATIONS: Final = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _SUBPATH = re.compile(r"[^/\x00-\x1f][^\x00-\x1f]{0,1023}")
 _TMPFS_VALUES: Final = {"uid", "gid", "nr_inodes", "nr_blocks"}
 
 
-def mounts(section: Section, context: Context) -> tuple[tuple[Mount, ...], tuple[Grant, ...]]:
-    """Return the mounts of a service, and the configs that stand for files of the project."""
-    found: dict[str, Mount] = {}
+def mounts(
+    section: Section, context: Context, chain: tuple[str, ...] = ()
+) -> tuple[tuple[Mount, ...], tuple[Grant, ...]]:
+    """Return the mounts of a service, and the configs that stand for files of the project.
+
+    ``chain`` are the services that take these mounts by ``volumes_from``.
+    """
+    found: dict[str, Mount] = _from_others(section, context, chain)
     granted: list[Grant] = []
     for item in section.items("volumes"):
         for made in _mount(item, context):
@@ -42,6 +49,25 @@ def mounts(section: Section, context: Context) -> tuple[tuple[Mount, ...], tuple
         section.changed("shm_size", "a tmpfs of this size at /dev/shm")
         found["/dev/shm"] = Mount(kind="tmpfs", target="/dev/shm", options={"TmpfsOptions": {"SizeBytes": size}})  # noqa: S108
     return tuple(found.values()), tuple(granted)
+
+
+def _from_others(section: Section, context: Context, chain: tuple[str, ...]) -> dict[str, Mount]:
+    """Return the named volumes of the services of ``volumes_from``."""
+    found: dict[str, Mount] = {}
+    services = dict(context.root.named("services"))
+    for text in section.texts("volumes_from"):
+        name, _, mode = text.partition(":")
+        if mode not in {"", "ro", "rw"}:
+            section.problem("volumes_from", f"{show(text)}: only services of the project have volumes to give")
+        elif name in chain or len(chain) > _MAX_CHAIN:
+            section.problem("volumes_from", f"{show(name)} takes the volumes of this service")
+        elif name in services:
+            theirs, _ = mounts(services[name], context, (*chain, section.path.rpartition(".")[2]))
+            named = [mount for mount in theirs if mount.kind == "volume" and mount.source]
+            if len(named) < len(theirs):
+                section.changed("volumes_from", f"of {name} only the named volumes, which can be shared")
+            found |= {each.target: replace(each, read_only=each.read_only or mode == "ro") for each in named}
+    return found
 
 
 def _mount(item: Section, context: Context) -> Iterator[Mount | Grant]:
@@ -160,32 +186,30 @@ def _project(item: Section, source: str, target: str, context: Context) -> Itera
     """Yield what stands for a file or a directory of the project."""
     path = "" if source == "." else source
     listing = context.files.listing(path)
-    data = context.files.data(path) if path and listing is None else None
+    data = context.files.data(path) if listing is None else None
     if data is not None:
         if item.boolean("read_only") is not True:
             item.changed("source", f"{show(path)} is a config: the container sees it read-only, as it is now")
         yield from _config(item, path, target, data, context)
-        return
-    if listing is None and path and not context.files.absent(path):
-        return  # it is asked for
-    if listing and item.boolean("read_only"):
+    elif listing:
         yield from _directory(item, path, target, listing, context)
-        return
-    name = f"dir-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
-    context.volumes[name] = VolumeSpec(name=name)
-    item.changed(
-        "source",
-        f"the directory {show(path or '.')} is not on the nodes: the volume {context.project.name}_{name} is in its"
-        f" place, with what the image has at {target}; `hunqi app cp` fills it",
-    )
-    yield _made("volume", target, source=name, read_only=item.boolean("read_only"))
+    elif listing is not None or context.files.absent(path):  # else it is asked for
+        name = f"dir-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+        context.volumes[name] = VolumeSpec(name=name)
+        volume = f"{context.project.name}_{name}"
+        item.changed("source", f"the empty directory {show(source)} is the volume {volume}; `hunqi app cp` fills it")
+        yield _made("volume", target, source=name, read_only=item.boolean("read_only"))
 
 
 def _directory(item: Section, path: str, target: str, listing: tuple[str, ...], context: Context) -> Iterator[Grant]:
     if len(listing) > MAX_DIRECTORY_FILES:
-        item.problem("source", f"the directory has more than {MAX_DIRECTORY_FILES} files: build them into the image")
+        item.problem(
+            "source",
+            f"the {len(listing)} files of the directory {show(path or '.')} are not on the nodes: build them into the"
+            " image, or name a volume for data",
+        )
         return
-    item.changed("source", f"the {len(listing)} files of the directory are configs, as they are now")
+    item.changed("source", f"the {len(listing)} files of the directory are configs: read-only, as they are now")
     for entry in listing:
         file = inside(path, entry)
         if not file or (path and not file.startswith(f"{path}/")):
@@ -193,7 +217,8 @@ def _directory(item: Section, path: str, target: str, listing: tuple[str, ...], 
             continue
         data = context.files.data(file)
         if data is not None:
-            yield from _config(item, file, posixpath.join(target, file.removeprefix(f"{path}/")), data, context)
+            below = file.removeprefix(f"{path}/") if path else file
+            yield from _config(item, file, posixpath.join(target, below), data, context)
 
 
 def _config(item: Section, path: str, target: str, data: bytes, context: Context) -> Iterator[Grant]:

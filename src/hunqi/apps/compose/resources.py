@@ -86,31 +86,32 @@ def _swap(section: Section, memory: int | None) -> int | None:
 
 
 def _generic(section: Section, reservations: Section) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    found: dict[str, int] = {}
     for item in reservations.items("generic_resources"):
         discrete = item.section("discrete_resource_spec")
         kind, value = discrete.text("kind"), discrete.integer("value", low=1)
         if kind is None or value is None or not _KIND.fullmatch(kind):
             item.problem("discrete_resource_spec", "a kind and a value of 1 or more are expected")
         else:
-            found.append(_discrete(kind, value))
+            found[kind] = found.get(kind, 0) + value
     for source, key in ((section, "gpus"), (reservations, "devices")):
-        found += [_device(item) for item in source.items(key)]
-    return found
+        for item in source.items(key):
+            kind, value = _device(item)
+            found[kind] = found.get(kind, 0) + value
+    return [{"DiscreteResourceSpec": {"Kind": kind, "Value": value}} for kind, value in found.items()]
 
 
-def _device(item: Section) -> dict[str, Any]:
+def _device(item: Section) -> tuple[str, int]:
     driver = item.text("driver") or "nvidia"
     if not _KIND.fullmatch(driver):
         item.problem("driver", f"{show(driver)} is no driver")
         driver = "nvidia"
     count = 1 if item.text("count") in {None, "all"} else item.integer("count", low=1, high=1024)
-    devices = len(item.texts("device_ids"))
-    return _discrete(f"{driver.upper()}-GPU", max(count or 1, devices))
-
-
-def _discrete(kind: str, value: int) -> dict[str, Any]:
-    return {"DiscreteResourceSpec": {"Kind": kind, "Value": value}}
+    kind, wanted = f"{driver.upper()}-GPU", max(count or 1, len(item.texts("device_ids")))
+    item.report.changed(
+        item.node, item.path, f"{wanted} of the generic resource {kind} is reserved: nodes offer it, or nothing fits"
+    )
+    return kind, wanted
 
 
 def placement(section: Section) -> dict[str, Any]:

@@ -68,8 +68,8 @@ def _published(section: Section, named: tuple[RouteSpec, ...], context: Context)
         port = _publication(item, target, named, context)
         if port is not None:
             found.append(RouteSpec(port=target, protocol=PROTOCOLS[protocol], tcp_port=port, tls="off"))
-        if item.text("mode") not in {None, "host", "ingress"}:
-            item.problem("mode", "host or ingress is expected")
+        if item.choice("mode", ("host", "ingress")) == "host":
+            item.changed("mode", "the gateways publish it, on every node that has one")
     return tuple(found)
 
 

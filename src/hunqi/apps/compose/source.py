@@ -34,7 +34,7 @@ class Files:
             return content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
         if held is None and path not in self._absent and len(self._asked) < MAX_FILES:
             self._asked.add(path)
-            self._report.need_file(path)
+            self._report.need_file(path or ".")
         return None
 
     def absent(self, path: str) -> bool:
