@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from hunqi.apps.compose.project import InvalidError
+from hunqi.apps.compose.compile import compile_project
+from hunqi.apps.compose.project import InvalidError, NeedsError
 from hunqi.apps.model import AppSpec, Compiled
 from hunqi.apps.swarm import Target, Targets, service_hash, swarm_service
 from hunqi.kit.codec import dumps, loads
-from support_compose import Case, compile_folder, outcome
+from support_compose import Case, answered, compile_folder, outcome
 from support_engine_fields import SERVICE_SPEC, strangers
 
 CORPUS = Path(__file__).resolve().parent.parent / "corpus"
@@ -40,10 +40,8 @@ def targets(spec: AppSpec) -> Targets:
 
 
 def bodies(spec: AppSpec) -> list[dict[str, Any]]:
-    return [
-        swarm_service(spec, service, revision=7, cluster="c1", targets=targets(spec))
-        for service in spec.services.values()
-    ]
+    made = targets(spec)
+    return [swarm_service(spec, each, revision=7, cluster="c1", targets=made) for each in spec.services.values()]
 
 
 def test_there_are_enough_of_them() -> None:
@@ -98,32 +96,16 @@ def test_files_that_are_not_named_are_not_asked_for() -> None:
     case = next(case for case in CASES if case.folder.name == "django-celery")
     asked: set[str] = set()
     project = case.project()
-    from hunqi.apps.compose.compile import compile_project
-    from hunqi.apps.compose.project import NeedsError
-
-    def rounds() -> None:
-        nonlocal project
-        while True:
-            try:
-                compile_project(project)
-                return
-            except NeedsError as needs:
-                asked.update(needs.files)
-                have = {path: (case.folder / path) for path in needs.files}
-                project = replace(
-                    project,
-                    files={
-                        **project.files,
-                        **{path: file.read_bytes() for path, file in have.items() if file.exists()},
-                    },
-                    absent_files=project.absent_files | {path for path, file in have.items() if not file.exists()},
-                    variables={"TAG": "1"},
-                    absent_variables=project.absent_variables | (needs.variables - {"TAG"}),
-                )
-
-    rounds()
+    while True:
+        try:
+            compile_project(project)
+            break
+        except NeedsError as needs:
+            asked |= needs.files
+            project = answered(project, needs, case.folder, {"TAG": "1"})
 
     assert asked == {"compose.yaml", ".env.prod", ".env.local", "secrets/db_password.txt"}
+    assert set(project.variables) | project.absent_variables == {"TAG", "SENTRY_DSN"}
 
 
 def test_all_problems_are_named_at_once() -> None:

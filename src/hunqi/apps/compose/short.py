@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-MAX_RANGE: Final = 1000
+MAX_RANGE: Final = 2048
 """Ports in one range."""
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _PROTOCOLS: Final = {"tcp", "udp", "sctp"}
-_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+_WINDOWS = re.compile(r"[A-Za-z]:\\")
 
 
 def ports(text: str) -> list[dict[str, str]] | None:
