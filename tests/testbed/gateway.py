@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """Return a port that nothing listens on, from below those that the kernel gives to clients."""
-    for port in range(20_500 + time.monotonic_ns() % 5000, 32_000):
+    for port in random.sample(range(20_500, 32_000), 100):
         with socket.socket(socket.AF_INET, kind) as probe:
             try:
                 probe.bind(("0.0.0.0", port))
@@ -53,6 +54,7 @@ class Backend:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     """It may be answered."""
     _runner: web.AppRunner | None = None
+    _sockets: set[web.WebSocketResponse] = field(default_factory=set)
 
     async def start(self) -> None:
         app = web.Application(client_max_size=64 << 20)
@@ -64,6 +66,8 @@ class Backend:
 
     async def stop(self) -> None:
         if self._runner:
+            for channel in set(self._sockets):
+                await channel.close()
             await self._runner.cleanup()
             self._runner = None
 
@@ -96,8 +100,10 @@ class Backend:
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
         channel = web.WebSocketResponse()
         await channel.prepare(request)
+        self._sockets.add(channel)
         async for message in channel:
             await channel.send_str(f"{self.name}: {message.data}")
+        self._sockets.discard(channel)
         return channel
 
 
@@ -158,9 +164,9 @@ class Gateway:
         await self.in_force(files.keys(), timeout_s=timeout_s)
         self.files.keep(files.keys())
 
-    async def in_force(self, paths: object, *, timeout_s: float = 10.0) -> None:
+    async def in_force(self, paths: Collection[str], *, timeout_s: float = 10.0) -> None:
         deadline = time.monotonic() + timeout_s
-        wanted = {version for path, version in self.files.versions.items() if not path.startswith("sds")}
+        wanted = {version for path, version in self.files.versions.items() if path in paths and path[0] != "s"}
         while True:
             found = set((await self.admin.stats("version_text$")).values())
             if wanted <= found:
@@ -168,7 +174,8 @@ class Gateway:
             if time.monotonic() > deadline:
                 names = {path for path, version in self.files.versions.items() if version in wanted - found}
                 rejected = await self.admin.stats("update_rejected$")
-                raise TimeoutError(f"not in force: {names}; rejected {[k for k, v in rejected.items() if v]}")
+                said = [line for line in (self.folder / "stderr").read_text().splitlines() if "reject" in line]
+                raise TimeoutError(f"not in force: {names}; {said[-3:]}; {[k for k, v in rejected.items() if v]}")
             await asyncio.sleep(0.01)
 
     async def healthy(self, count: int, *, name: str = "shop_web-r1:8080", timeout_s: float = 10.0) -> None:

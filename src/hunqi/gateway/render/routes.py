@@ -34,7 +34,7 @@ SAFE_METHODS: Final = "GET|HEAD|OPTIONS"
 
 _LARGEST: Final = 2**63 - 1
 _CHALLENGE: Final = "/.well-known/acme-challenge/"
-_OURS: Final = [HEADER_HOLD, HEADER_HELD]
+_OURS: Final = [HEADER_HOLD, HEADER_HELD, "x-envoy-external-address"]
 _RETRY_SAFE: Final = "connect-failure,refused-stream,reset,reset-before-request"
 _RETRY_UNSENT: Final = "connect-failure,refused-stream,reset-before-request"
 _ATTEMPTS_UNSENT: Final = 3
