@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
+from hunqi.gateway.admin import Host
 from hunqi.gateway.model import RouteTable, Target
 from hunqi.gateway.render.common import HEADER_HOLD
 
@@ -134,6 +135,11 @@ def _services(table: RouteTable) -> dict[ServicePort, _Service]:
         targets[key].update({each.cluster: each for each in inside.targets if each.weight > 0})
         hold_s[key] = max(hold_s[key], inside.hold_s)
     return {key: _Service(tuple(found.values()), hold_s[key]) for key, found in targets.items()}
+
+
+def serving(hosts: Iterable[Host]) -> frozenset[str]:
+    """Return the clusters that have a healthy endpoint which takes requests."""
+    return frozenset(each.cluster for each in hosts if each.healthy and not each.draining)
 
 
 @asynccontextmanager
