@@ -118,9 +118,11 @@ def parse_clusters(said: Any) -> Clusters:
     hosts: list[Host] = []
     for cluster in said.get("cluster_statuses", ()):
         names.append(name := str(cluster["name"]))
-        for each in cluster.get("host_statuses", ()):
-            if where := each.get("address", {}).get("socket_address"):
-                hosts.append(_host(name, where, each))
+        hosts += [
+            _host(name, where, each)
+            for each in cluster.get("host_statuses", ())
+            if (where := each.get("address", {}).get("socket_address"))
+        ]
     return Clusters(names=frozenset(names), hosts=tuple(hosts))
 
 
