@@ -169,8 +169,8 @@ async def steady(client: aiohttp.ClientSession, at: Gateway, *, seconds: float) 
     """One request every 10 ms, whether the ones before have been answered or not."""
     async with asyncio.TaskGroup() as group:
         tasks: list[asyncio.Task[int]] = []
-        for number in range(int(seconds * 100)):
-            tasks.append(group.create_task(status(client, at, "POST" if number % 2 else "GET")))
+        for _ in range(int(seconds * 100)):
+            tasks.append(group.create_task(status(client, at)))
             await asyncio.sleep(0.01)
     return [each.result() for each in tasks]
 

@@ -55,6 +55,8 @@ class Holds:
         self._clusters: dict[str, tuple[ServicePort, float]] = {}
         self._healthy: frozenset[str] = frozenset()
         self._held = 0
+        self.someone_waits = asyncio.Event()
+        """Set while anyone is held."""
 
     @property
     def held(self) -> int:
@@ -88,6 +90,7 @@ class Holds:
         if wanted is None or self._held >= self._max_held:
             return None
         self._held += 1
+        self.someone_waits.set()
         try:
             async with asyncio.timeout(hold_s), self._changed:
                 while (found := self._serving(wanted, key)) is None:
@@ -97,6 +100,8 @@ class Holds:
             return None
         finally:
             self._held -= 1
+            if not self._held:
+                self.someone_waits.clear()
 
     def _wanted(self, key: str) -> tuple[ServicePort | None, float]:
         if key in self._clusters:
