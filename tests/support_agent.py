@@ -102,6 +102,7 @@ class MemoryGateway:
         self.open: dict[str, int] = {}
         self.unhealthy: set[str] = set()
         self.is_running = True
+        self.problem = ""
         self.is_deaf = False
         self.looks = 0
 
@@ -116,7 +117,8 @@ class MemoryGateway:
         if self.is_deaf:
             raise TimeoutError
         if not self.applied or not self.is_running:
-            return GatewayReport(node=self.node, version=0, running=self.is_running, endpoints=())
+            running = self.is_running
+            return GatewayReport(node=self.node, version=0, running=running, endpoints=(), problem=self.problem)
         table = self.applied[-1]
         endpoints = tuple(
             EndpointHealth(
