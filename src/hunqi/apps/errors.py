@@ -125,3 +125,9 @@ class RunNotFoundError(UserError):
     """There is no such run."""
 
     code: ClassVar[str] = "run.not-found"
+
+
+class TeamNeededError(UserError):
+    """A new app belongs to a team, and none was named."""
+
+    code: ClassVar[str] = "app.team"
