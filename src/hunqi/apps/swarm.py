@@ -113,8 +113,8 @@ def swarm_service(
     """Return the ServiceSpec for ``POST /services/create``.
 
     ``image`` is the pinned reference (the spec's, if None); ``replicas`` overrides the spec's; ``node`` is the id of
-    the node that the tasks must run on (that of their volumes). Raises ``KeyError`` when ``targets`` lacks what the service
-    refers to.
+    the node that the tasks must run on (that of their volumes). Raises ``KeyError`` when ``targets`` lacks what the
+    service refers to.
     """
     reference = image or service.image
     labels = labels_of(cluster, app.name, "service") | {

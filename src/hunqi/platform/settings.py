@@ -7,11 +7,12 @@ a second ``hunqi up`` needs no flags. Nothing secret is in that file but, possib
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from hunqi.kit.files import write_atomic
+from hunqi.nodes.identity import TlsPaths
 from hunqi.platform.errors import SettingsError
 
 DEFAULT_DATA: Final = Path("/var/lib/hunqi")
@@ -102,9 +103,48 @@ class PlatformSettings:
         return self.control_dir / "setup-token"
 
     @property
+    def agent_tls(self) -> TlsPaths:
+        """Where the agent has its certificate."""
+        return _tls(self.agent_dir, "agent")
+
+    @property
+    def mirror_tls(self) -> TlsPaths:
+        """Where the mirror has its certificate for the mirrors of other machines."""
+        return _tls(self.agent_dir, "mirror")
+
+    @property
+    def control_tls(self) -> TlsPaths:
+        """Where control has its certificate for the agents."""
+        return _tls(self.control_dir, "control")
+
+    @property
+    def roster_file(self) -> Path:
+        """The agents of the cluster, as this machine's agent was told."""
+        return self.agent_dir / "roster.json"
+
+    @property
+    def cluster_file(self) -> Path:
+        """Which cluster this machine belongs to, and its id there."""
+        return self.data_dir / "cluster.json"
+
+    @property
+    def cluster_key_file(self) -> Path:
+        """The key by which control seals what is secret; private, and in no backup of the database."""
+        return self.control_dir / "cluster.key"
+
+    @property
+    def authority_file(self) -> Path:
+        """The cluster's authority, sealed with the cluster's key for the context ``cluster/authority``."""
+        return self.control_dir / "authority.sealed"
+
+    @property
     def control_url(self) -> str:
         """Where the API answers."""
         return f"http://{self.control}"
+
+
+def _tls(directory: Path, name: str) -> TlsPaths:
+    return TlsPaths(cert=directory / f"{name}.pem", key=directory / f"{name}.key", ca=directory / "cluster-ca.pem")
 
 
 _PATHS: Final = ("data_dir", "docker_socket")
@@ -133,17 +173,11 @@ def save(settings: PlatformSettings) -> None:
     write_private(settings.data_dir / FILE_NAME, json.dumps(values, indent=2) + "\n")
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a file that only its owner may read, whole or not at all. Raises :class:`SettingsError`."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_atomic(path, text.encode(), mode=0o600, durable=durable)
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}; try as root, or with --data DIR") from error
 

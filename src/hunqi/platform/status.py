@@ -54,7 +54,7 @@ class PlatformStatus:
 
 def write_status(settings: PlatformSettings, status: PlatformStatus) -> None:
     """Write what is so now. Raises ``SettingsError``."""
-    write_private(settings.run_dir / STATUS_NAME, codec.dumps(status) + "\n")
+    write_private(settings.run_dir / STATUS_NAME, codec.dumps(status) + "\n", durable=False)
 
 
 def read_status(settings: PlatformSettings) -> PlatformStatus | None:
