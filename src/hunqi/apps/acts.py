@@ -49,7 +49,7 @@ class PayloadLostError(InvariantError):
 
 def payload_context(app: str, digest: str) -> str:
     """Return what a sealed payload is bound to."""
-    return f"payload/{app}/{digest}"
+    return f"payload/{app}/{digest.removeprefix('sha256:')}"
 
 
 class EngineActs:
@@ -130,7 +130,7 @@ class EngineActs:
                 ) from error
 
     async def _create_payload(self, step: CreatePayload, at: Situation) -> None:
-        sealed = await self._store.payload(at.app.name, step.digest)
+        sealed = await self._store.payload(at.app.name, step.digest.removeprefix("sha256:"))
         if sealed is None:
             raise PayloadLostError(f"the content of {step.name} is not in the database: deploy its file again")
         content = self._seal.open(sealed, context=payload_context(at.app.name, step.digest))

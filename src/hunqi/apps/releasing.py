@@ -77,7 +77,7 @@ class Releasing:
         """Make a revision and its deploy, or say that there is nothing to do. Raises ``AppBusyError``."""
         app = release.app
         sealed = {
-            digest: self._seal.seal(content, context=payload_context(app, digest))
+            digest.removeprefix("sha256:"): self._seal.seal(content, context=payload_context(app, digest))
             for digest, content in release.payloads.items()
         }
         live = await self._live(app)
