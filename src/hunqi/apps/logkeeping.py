@@ -11,8 +11,9 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,17 @@ _BATCH: Final = 200
 _LINE_BYTES: Final = 16 * 1024
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A Swarm service whose lines are kept. ``nodes``: id → host name."""
+
+    app: str
+    name: str
+    service: str
+    revision: int
+    nodes: Mapping[str, str]
 
 
 class LogKeeper:
@@ -59,13 +71,21 @@ class LogKeeper:
             return
         self._kept.add(service)
         nodes = {node.id: node.hostname for node in at.snapshot.nodes.values()}
-        self._group.create_task(self._copy(at.app.name, service, standing.key, standing.revision, nodes))
+        source = Source(app=at.app.name, name=service, service=standing.key, revision=standing.revision, nodes=nodes)
+        self._group.create_task(self.copy(source, follow=True))
 
-    def read(self, app: str, *, services: Iterable[str] = (), tail: int | None = None) -> list[LogLine]:
-        """Return kept lines of ``app``, oldest service first; of all services if none is named. Reads files."""
+    def read(
+        self, app: str, *, services: Iterable[str] = (), tail: int | None = None, name: str | None = None
+    ) -> list[LogLine]:
+        """Return kept lines of ``app``, oldest service first; of all services if none is named. Reads files.
+
+        ``name`` is that of one Swarm service.
+        """
         wanted = set(services)
         lines: list[LogLine] = []
         for path in self._files(app):
+            if name is not None and path.stem != name:
+                continue
             found = [line for line in _lines_of(path) if not wanted or line.service in wanted]
             lines.extend(found if tail is None else found[-tail:] if tail else ())
         return lines
@@ -77,18 +97,23 @@ class LogKeeper:
         with suppress(OSError):
             (self._directory / app).rmdir()
 
-    async def _copy(self, app: str, name: str, service: str, revision: int, nodes: dict[str, str]) -> None:
-        path = self._directory / app / f"{name}.log"
+    async def copy(self, source: Source, *, follow: bool) -> None:
+        """Copy the last lines of a service, with ``follow`` those to come until it is gone (``FOLLOW_S`` at most)."""
+        path = self._directory / source.app / f"{source.name}.log"
         batch: list[str] = []
         logs = self._engine.services.logs
         try:
-            async with self._slots, asyncio.timeout(FOLLOW_S), logs(name, follow=True, tail=TAIL_LINES) as lines:
+            async with (
+                self._slots,
+                asyncio.timeout(FOLLOW_S),
+                logs(source.name, follow=follow, tail=TAIL_LINES) as lines,
+            ):
                 async for line in lines:
                     kept = {
-                        "service": service,
-                        "revision": revision,
+                        "service": source.service,
+                        "revision": source.revision,
                         "task": line.task,
-                        "node": nodes.get(line.node, line.node),
+                        "node": source.nodes.get(line.node, line.node),
                         "stream": line.stream,
                         "at": line.time,
                         "text": line.text[:_LINE_BYTES],
@@ -98,12 +123,12 @@ class LogKeeper:
                         await asyncio.to_thread(_append, path, batch)
                         batch = []
         except (HunqiError, TimeoutError, OSError) as error:
-            _log.info("app=%s service=%s: no more of its lines: %s", app, name, error or "in time")
+            _log.info("app=%s service=%s: no more of its lines: %s", source.app, source.name, error or "in time")
         finally:
-            self._kept.discard(name)
+            self._kept.discard(source.name)
             with suppress(OSError):
                 _append(path, batch)
-                self._bound(app)
+                self._bound(source.app)
 
     def _bound(self, app: str) -> None:
         files = self._files(app)
