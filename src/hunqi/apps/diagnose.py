@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from hunqi.apps.operations import Problem
@@ -11,7 +12,7 @@ from hunqi.apps.ports import Diagnosis
 from hunqi.apps.situation import Situation
 from hunqi.apps.steps import Fail
 from hunqi.engine.model import Task
-from hunqi.engine.ports import Engine
+from hunqi.engine.ports import Engine, LineStream
 from hunqi.errors import HunqiError
 
 LINES: Final = 20
@@ -41,7 +42,7 @@ class Diagnosing:
             service=step.service,
             task=task.id,
             exit_code=task.exit_code,
-            log=await self._lines(task),
+            log=await self._lines(task) or await self._lines_of_service(step, at),
             health=await self._health(task, at),
         )
 
@@ -55,14 +56,12 @@ class Diagnosing:
         return named or failed or next(iter(tasks), None)
 
     async def _lines(self, task: Task) -> tuple[str, ...]:
-        found: list[str] = []
-        try:
-            async with asyncio.timeout(_TIMEOUT_S), self._engine.tasks.logs(task.id, tail=LINES) as lines:
-                async for line in lines:
-                    found.append(line.text[:_LINE_CHARACTERS])  # noqa: PERF401 - what came before an error is kept
-        except (HunqiError, TimeoutError) as error:
-            _log.info("task=%s: its last lines cannot be read: %s", task.id, error or "in time")
-        return tuple(found[-LINES:])
+        return await _read(task.id, self._engine.tasks.logs(task.id, tail=LINES))
+
+    async def _lines_of_service(self, step: Fail, at: Situation) -> tuple[str, ...]:
+        """Return the last lines of all tasks: Docker has removed the one that failed already."""
+        name = at.name(at.target, step.service) if at.target else step.service
+        return await _read(name, self._engine.services.logs(name, tail=LINES))
 
     async def _health(self, task: Task, at: Situation) -> str:
         for report in at.facts.health.values():
@@ -75,3 +74,14 @@ class Diagnosing:
                 return await self._diagnosis.health(task.node_id, task.container_id)
         except (HunqiError, TimeoutError):
             return ""
+
+
+async def _read(name: str, opening: AbstractAsyncContextManager[LineStream]) -> tuple[str, ...]:
+    found: list[str] = []
+    try:
+        async with asyncio.timeout(_TIMEOUT_S), opening as lines:
+            async for line in lines:
+                found.append(line.text[:_LINE_CHARACTERS])  # noqa: PERF401 - what came before an error is kept
+    except (HunqiError, TimeoutError) as error:
+        _log.info("%s: its last lines cannot be read: %s", name, error or "in time")
+    return tuple(found[-LINES:])
