@@ -16,7 +16,8 @@ from hunqi.apps.operations import Change, Deploy
 from hunqi.apps.releasing import Release, Releasing
 from hunqi.apps.store import AppStore
 from hunqi.engine.fake.swarm import FakeSwarm
-from hunqi.engine.model import TaskState
+from hunqi.engine.model import LABEL_CLUSTER, TaskState
+from hunqi.engine.ports import Engine
 from hunqi.errors import HunqiError
 from hunqi.state.database import Database, open_database
 from hunqi.state.sealing import Sealer
@@ -26,16 +27,17 @@ from support_routing import FakeDiagnosis, FakeImages, FakeRouting, FakeVolumes
 
 ANN = Change(actor="ann", reason="a test")
 CLUSTER = "c1"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Cluster:
     """The room, and levers. ``crash`` ends the reconciler where it is and makes a new one of what is persisted."""
 
-    def __init__(self, database: Database, swarm: FakeSwarm, folder: Path) -> None:
+    def __init__(self, database: Database, swarm: FakeSwarm, folder: Path, *, engine: Engine | None = None) -> None:
         self.database = database
         self.swarm = swarm
-        self.routing = FakeRouting(swarm)
+        self.engine: Engine = engine or swarm
+        self.routing = FakeRouting(self.engine)
         self.images = FakeImages()
         self.volumes = FakeVolumes()
         self.seal = Sealer(bytes(32))
@@ -46,11 +48,11 @@ class Cluster:
 
     def build(self) -> None:
         """Make the room anew."""
-        self.observer = PollingObserver(self.swarm, CLUSTER)
+        self.observer = PollingObserver(self.engine, CLUSTER, every_s=0.02 if self.engine is self.swarm else 0.3)
         self.apps = build_apps(
             Around(
                 database=self.database,
-                engine=self.swarm,
+                engine=self.engine,
                 observer=self.observer,
                 routing=self.routing,
                 images=self.images,
@@ -128,13 +130,13 @@ class Cluster:
 
     async def names(self) -> set[str]:
         """The Swarm services there are."""
-        return {service.name for service in await self.swarm.services.list()}
+        return {service.name for service in await self.engine.services.list({LABEL_CLUSTER: CLUSTER})}
 
 
 @asynccontextmanager
-async def cluster(folder: Path, *, nodes: int = 1) -> AsyncGenerator[Cluster]:
-    """A cluster with a team ``t1``."""
+async def cluster(folder: Path, *, nodes: int = 1, engine: Engine | None = None) -> AsyncGenerator[Cluster]:
+    """A cluster with a team ``t1``, on a fake of so many nodes unless an ``engine`` is given."""
     async with open_database(str(folder / "control.db")) as database:
         async with database.begin() as connection:
             await connection.execute(insert(TEAMS).values(id="t1", name="one", quota="{}", created_at=""))
-        yield Cluster(database, FakeSwarm(nodes=nodes), folder)
+        yield Cluster(database, FakeSwarm(nodes=nodes), folder, engine=engine)

@@ -85,14 +85,15 @@ class DriftWatch:
 
 
 def _differences(there: JSON, wanted: JSON) -> Iterator[str]:
-    ours: dict[str, str] = {key: held for key, held in wanted["Labels"].items() if key.startswith(LABEL_PREFIX)}
+    own: dict[str, str] = {key: held for key, held in wanted["Labels"].items() if key.startswith(LABEL_PREFIX)}
     labels: dict[str, str] = there.get("Labels") or {}
-    if any(labels.get(key) != held for key, held in ours.items() if key != LABEL_HASH):
+    if any(labels.get(key) != held for key, held in own.items() if key != LABEL_HASH):
         yield "Labels"
     task: JSON = there.get("TaskTemplate") or {}
     container: JSON = task.get("ContainerSpec") or {}
-    for key, held in wanted["TaskTemplate"]["ContainerSpec"].items():
-        if key in _CONTAINER and (container.get(key) or None) != (held or None):
+    ours: JSON = wanted["TaskTemplate"]["ContainerSpec"]
+    for key in _CONTAINER:
+        if (container.get(key) or None) != (ours.get(key) or None):
             yield f"ContainerSpec.{key}"
     if _targets(task) != _targets(wanted["TaskTemplate"]):
         yield "Networks"
