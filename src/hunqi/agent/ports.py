@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from hunqi.engine.model import JSON, Event
 from hunqi.gateway.model import GatewayReport, RouteTable
@@ -56,30 +56,28 @@ class Container(Protocol):
 
 
 class Containers(Protocol):
-    """The engine of this node, for what concerns running containers."""
+    """The containers of this node's engine (``hunqi.engine.containers.Containers`` is one)."""
 
-    async def containers(self, *, labels: Mapping[str, str | None]) -> Sequence[Container]:
-        """Return running containers that carry ``labels`` (None: with any value)."""
-        ...
-
-    async def container(self, container_id: str, /) -> Container:
+    async def inspect(self, container: str, /) -> Container:
         """Return one, whole. Raises ``NotFoundError``."""
         ...
 
-    def events(
-        self, *, since: float | None = None, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Open the stream of events from ``since`` (seconds since 1970) on."""
+
+class Images(Protocol):
+    """The images of this node's engine, as far as a stop needs them."""
+
+    async def detail(self, image: str, /) -> JSON:
+        """Return Docker's whole answer. Raises ``NotFoundError``."""
         ...
 
 
-class Mirror(Protocol):
-    """The operator's socket of this node's mirror."""
+class System(Protocol):
+    """The engine's events."""
 
-    async def call(
-        self, op: str, payload: Mapping[str, Any], *, on_event: Callable[[Mapping[str, Any]], None] | None = None
-    ) -> Mapping[str, Any]:
-        """Have an operation done. Raises ``RpcError`` and ``RpcUnavailableError``."""
+    def events(
+        self, *, since_ns: int | None = None, kinds: Iterable[str] | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Open the stream of events, replaying what the daemon still has from ``since_ns`` on."""
         ...
 
 

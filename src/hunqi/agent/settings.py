@@ -31,6 +31,8 @@ class AgentSettings:
     mirror_address: str = "127.0.0.1:5000"
     """The prefix of the images that this cluster deploys: only such images are ever cleaned up."""
     has_gateway: bool = True
+    version: str = ""
+    """Hunqi's own, for the status."""
 
     @property
     def tls(self) -> TlsPaths:

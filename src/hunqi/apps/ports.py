@@ -1,7 +1,7 @@
 """What apps need of others, each port as small as its use.
 
-Engine: two halves of the Engine API's client, and the observer that keeps a snapshot. Images: the accelerator of this
-node, and the accelerators of all nodes. Seal: the cluster's key for what must not lie in the clear.
+The engine's own ports are in ``engine.ports``; here are the observer that keeps a snapshot, the accelerators, and the
+cluster's key for what must not lie in the clear.
 """
 
 from __future__ import annotations
@@ -10,53 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hunqi.apps.model import Compiled
-from hunqi.apps.operations import Submission
-from hunqi.engine.model import JSON, Snapshot
-
-
-class Compiler(Protocol):
-    """The Compose compiler."""
-
-    def __call__(self, app: str, submission: Submission, variables: Mapping[str, str]) -> Compiled:
-        """Compile; ``variables`` are the app's kept ones, below the submission's. Raises its ``UserError`` s."""
-        ...
-
-
-class Services(Protocol):
-    """Services of the engine."""
-
-    async def create_service(self, spec: JSON, *, registry_auth: str | None = None) -> str:
-        """Create one and return its id. Raises ``ConflictError`` if the name is taken."""
-        ...
-
-    async def update_service(self, id: str, version: int, spec: JSON, *, registry_auth: str | None = None) -> None:
-        """Replace its spec. Raises ``ConflictError`` if it changed since ``version``, ``NotFoundError``."""
-        ...
-
-    async def remove_service(self, id: str) -> None:
-        """Remove one. Raises ``NotFoundError``."""
-        ...
-
-
-class Objects(Protocol):
-    """What services stand on."""
-
-    async def create_network(self, spec: JSON) -> str:
-        """Create one (the body of ``/networks/create``) and return its id. Raises ``ConflictError``."""
-        ...
-
-    async def remove_network(self, id: str) -> None:
-        """Remove one. Raises ``EngineRefusedError`` while it is in use."""
-        ...
-
-    async def create_payload(self, kind: str, spec: JSON) -> str:
-        """Create a secret or config (``kind``) and return its id. Raises ``ConflictError``."""
-        ...
-
-    async def remove_payload(self, kind: str, id: str) -> None:
-        """Remove one. Raises ``EngineRefusedError`` while a service uses it."""
-        ...
+from hunqi.engine.model import RegistryAuth, Snapshot
 
 
 class Observer(Protocol):
@@ -98,18 +52,18 @@ class Images(Protocol):
         """Have at least ``copies`` nodes hold the images; return a sentence per image that is not there yet."""
         ...
 
-    def registry_auth(self) -> str:
-        """Return the value of X-Registry-Auth with which services pull from the loopback accelerator."""
+    def registry_auth(self) -> RegistryAuth | None:
+        """Return the read-only login with which services pull from the loopback accelerator."""
         ...
 
 
 class Seal(Protocol):
-    """Encryption with the cluster's key."""
+    """Encryption with the cluster's key; ``context`` binds what is sealed to its place."""
 
-    def seal(self, plain: bytes) -> bytes:
+    def seal(self, plain: bytes, *, context: str) -> bytes:
         """Encrypt and authenticate."""
         ...
 
-    def open(self, sealed: bytes) -> bytes:
-        """The reverse. Raises ``InvariantError`` for what was not sealed with this key."""
+    def open(self, sealed: bytes, *, context: str) -> bytes:
+        """The reverse. Raises a ``DependencyError`` or ``UserError`` for what was not sealed so with this key."""
         ...

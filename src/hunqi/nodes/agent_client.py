@@ -197,7 +197,7 @@ class AgentClient:
                 await _check(node, response)
                 yield response
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise AgentUnreachableError(node, _reason(error)) from error
+            raise _unreachable(node, error) from error
 
     @contextlib.asynccontextmanager
     async def _socket(self, node: str, path: str, query: Mapping[str, str]) -> AsyncGenerator[Channel]:
@@ -215,7 +215,7 @@ class AgentClient:
         except aiohttp.WSServerHandshakeError as error:
             raise AgentRefusedError(node, "agent.stream", f"the stream was refused ({error.status})") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AgentUnreachableError(node, _reason(error)) from error
+            raise _unreachable(node, error) from error
         try:
             yield Channel(socket)
         finally:
@@ -240,8 +240,11 @@ def _server_name(member: Member) -> str:
     return f"{member.agent}.{Role.AGENT}.hunqi"
 
 
-def _reason(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+def _unreachable(node: str, error: BaseException) -> AgentUnreachableError:
+    reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    is_refused = isinstance(os_error, (ConnectionRefusedError, ConnectionResetError, aiohttp.ServerDisconnectedError))
+    return AgentUnreachableError(node, reason, is_refused=is_refused)
 
 
 async def _check(node: str, response: aiohttp.ClientResponse) -> None:

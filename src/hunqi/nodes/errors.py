@@ -12,9 +12,11 @@ class AgentUnreachableError(DependencyError):
 
     code: ClassVar[str] = "nodes.agent-unreachable"
 
-    def __init__(self, node: str, reason: str) -> None:
+    def __init__(self, node: str, reason: str, *, is_refused: bool = False) -> None:
         super().__init__(f"the agent of node {node} does not answer ({reason}): see `hunqi status` there")
         self.node = node
+        self.is_refused = is_refused
+        """Whether the machine answered but nobody listens there: the agent may be on its way."""
 
 
 class AgentFailedError(DependencyError):
