@@ -29,13 +29,14 @@ BASE: Final = ("libc6", "dash", "coreutils", "zlib1g")
 PYTHON: Final = ("python3-minimal", "python3", "python3-psycopg2", "python3-redis", "libstdc++6")
 REDIS: Final = ("redis-server",)
 POSTGRES: Final = ("postgresql-15", "postgresql-client-15", "tzdata", "libstdc++6")
-WITHOUT: Final = frozenset(
-    # What only the scripts of packages need, which are not run here, and PostgreSQL's compiler of queries.
-    "adduser debconf debianutils dpkg init-system-helpers libllvm14 libperl5.36 libz3-4 locales lsb-base openssl"
-    " passwd perl perl-base perl-modules-5.36 postgresql-client-common postgresql-common ssl-cert sysvinit-utils tar"
-    " usrmerge libfile-find-rule-perl libjson-perl libnumber-compare-perl libtext-glob-perl libc-l10n media-types"
-    " libdb5.3 libgdbm6 libgdbm-compat4 libpam-modules libpam-modules-bin libsemanage2 libsemanage-common".split()
-)
+_NOT_NEEDED: Final = """
+adduser debconf debianutils dpkg init-system-helpers libllvm14 libperl5.36 libz3-4 locales lsb-base openssl passwd perl
+perl-base perl-modules-5.36 postgresql-client-common postgresql-common ssl-cert sysvinit-utils tar usrmerge
+libfile-find-rule-perl libjson-perl libnumber-compare-perl libtext-glob-perl libc-l10n media-types libdb5.3 libgdbm6
+libgdbm-compat4 libpam-modules libpam-modules-bin libsemanage2 libsemanage-common
+"""
+"""What only the scripts of packages need, which are not run here, and PostgreSQL's compiler of queries."""
+WITHOUT: Final = frozenset(_NOT_NEEDED.split())
 _ENVIRONMENT: Final = ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/lib/postgresql/15/bin", "LANG=C.UTF-8"]
 
 

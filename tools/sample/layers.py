@@ -59,7 +59,7 @@ class LayerWriter(AbstractContextManager["LayerWriter"]):
         self._path = path
         self._file = path.open("wb")
         self._sink = _Gzip(self._file)
-        self._tar = tarfile.open(fileobj=self._sink, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_PIECE)  # type: ignore[call-overload]
+        self._tar = tarfile.TarFile(fileobj=self._sink, mode="w", format=tarfile.GNU_FORMAT)
         self._written = set[str]()
         self.layer: Layer | None = None
 
@@ -161,9 +161,14 @@ class _Gzip:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._compress = zlib.compressobj(_COMPRESSION, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+        self._length = 0
         self._inner, self._outer = hashlib.sha256(), hashlib.sha256()
 
+    def tell(self) -> int:
+        return self._length
+
     def write(self, data: bytes) -> int:
+        self._length += len(data)
         self._inner.update(data)
         self._put(self._compress.compress(data))
         return len(data)
