@@ -79,7 +79,7 @@ class PlatformSettings:
 
     @property
     def control_dir(self) -> Path:
-        """What control keeps: its database, its keys, the setup token until it is used."""
+        """What control keeps: its database and its keys."""
         return self.data_dir / "control"
 
     @property
@@ -98,9 +98,9 @@ class PlatformSettings:
         return self.data_dir / "log"
 
     @property
-    def setup_token_file(self) -> Path:
-        """The setup token while nobody has used it; private."""
-        return self.control_dir / "setup-token"
+    def database(self) -> str:
+        """Where the state is kept: a PostgreSQL URL, else the path of an SQLite file."""
+        return self.database_url or str(self.control_dir / "control.db")
 
     @property
     def agent_tls(self) -> TlsPaths:
