@@ -91,7 +91,13 @@ def make_keys(settings: PlatformSettings, membership: Membership, *, now: dateti
 
     Raises ``SettingsError`` and the errors of ``hunqi.state.sealing``.
     """
-    for directory in (settings.control_dir, settings.agent_dir, settings.run_dir, settings.log_dir):
+    for directory in (
+        settings.control_dir,
+        settings.agent_dir,
+        settings.mirror_dir,
+        settings.run_dir,
+        settings.log_dir,
+    ):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority = _authority(settings, membership.cluster, load_sealer(settings.cluster_key_file), now=now)
     hosts = [LOOPBACK, *([settings.advertise] if settings.advertise else [])]

@@ -13,6 +13,7 @@ from hunqi.cli.cluster import (
     deploying,
     entering,
     keeping,
+    lifecycle,
     logs,
     look,
     machines,
@@ -33,6 +34,8 @@ def add_cluster(app: typer.Typer) -> None:
     app.command("up", help=up.HELP, rich_help_panel=_MACHINE)(up.up)
     for command in (up.down, look.status, look.doctor):
         app.command(rich_help_panel=_MACHINE)(command)
+    for command in (lifecycle.join, lifecycle.upgrade):
+        app.command(rich_help_panel=_MACHINE)(command)
     app.add_typer(service.app, name="service", rich_help_panel=_MACHINE)
     app.add_typer(_app_commands(), name="app", rich_help_panel=_APPS)
     for name, part in (("secret", keeping.secret_app), ("env", keeping.env_app), ("route", keeping.route_app)):
@@ -41,6 +44,7 @@ def add_cluster(app: typer.Typer) -> None:
         app.add_typer(part, name=name, rich_help_panel=_CLUSTER)
     for name, part in (("user", people.user_app), ("team", people.team_app), ("token", people.token_app)):
         app.add_typer(part, name=name, rich_help_panel=_CLUSTER)
+    app.command(rich_help_panel=_CLUSTER)(lifecycle.backup)
     for command in (auth.login, auth.logout, auth.whoami):
         app.command(rich_help_panel=_YOU)(command)
     app.add_typer(auth.context_app, name="context", rich_help_panel=_YOU)

@@ -161,14 +161,13 @@ def _bring_up(chosen: PlatformSettings, *, foreground: bool, as_json: bool) -> N
     if running is not None and not running.stopping:
         _tell_running(chosen, running, as_json=as_json)
         return
-    tell = _teller(quiet=as_json)
+    tell = teller(quiet=as_json)
     docker_host(chosen).ensure(tell)
     prepared = asyncio.run(prepare(chosen, tell))
     if foreground:
         _tell_started(prepared, as_json=as_json)
         raise typer.Exit(supervised.main([str(prepared.settings.data_dir)]))
-    launch.start_detached(prepared.settings, supervised.command(prepared.settings))
-    _await(prepared.settings, quiet=as_json)
+    start_and_wait(prepared.settings, quiet=as_json)
     _tell_started(prepared, as_json=as_json)
 
 
@@ -211,7 +210,8 @@ def _line_of(path: Path) -> str:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _teller(*, quiet: bool) -> Tell:
+def teller(*, quiet: bool) -> Tell:
+    """Return what tells steps on standard error."""
     console = Console(stderr=True, highlight=False)
 
     def tell(text: str) -> None:
@@ -221,7 +221,15 @@ def _teller(*, quiet: bool) -> Tell:
     return tell
 
 
-def _await(chosen: PlatformSettings, *, quiet: bool) -> None:
+def start_and_wait(chosen: PlatformSettings, *, quiet: bool, start: bool = True) -> None:
+    """Start the supervisor (unless it runs) and wait until all answers, showing how far it is.
+
+    Raises ``NotReadyError``.
+    """
+    from hunqi.cli.cluster import supervised
+
+    if start:
+        launch.start_detached(chosen, supervised.command(chosen))
     console = Console(stderr=True, highlight=False)
     if quiet or not console.is_terminal:
         launch.await_ready(chosen, lambda _parts: None)
