@@ -58,7 +58,9 @@ def test_what_is_no_template_is_refused(template: str) -> None:
         substitute(template, VARIABLES.get)
 
 
-@pytest.mark.parametrize(("template", "says"), [("${U:?set U}", "set U"), ("${EMPTY:?}", "EMPTY"), ("${U?$NAME}", "web")])
+@pytest.mark.parametrize(
+    ("template", "says"), [("${U:?set U}", "set U"), ("${EMPTY:?}", "EMPTY"), ("${U?$NAME}", "web")]
+)
 def test_a_variable_that_must_be_set_says_so(template: str, says: str) -> None:
     with pytest.raises(TemplateError, match=says):
         substitute(template, VARIABLES.get)
@@ -156,7 +158,9 @@ def test_raw_files_are_taken_as_they_stand() -> None:
     assert parse_env_file("K='$A' #x\nL=\nM", VARIABLES.get, raw=True) == {"K": "'$A' #x", "L": "", "M": None}
 
 
-@pytest.mark.parametrize(("text", "line"), [("a=1\n=2", 2), ("a='1\n2", 1), ("a=1\nb='x' y", 2), ("1a=2", 1), ("a=$1", 1)])
+@pytest.mark.parametrize(
+    ("text", "line"), [("a=1\n=2", 2), ("a='1\n2", 1), ("a=1\nb='x' y", 2), ("1a=2", 1), ("a=$1", 1)]
+)
 def test_a_line_that_cannot_be_read_is_named(text: str, line: int) -> None:
     with pytest.raises(EnvFileError) as caught:
         parse_env_file(text, {}.get)
