@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p"})
+"""Types of the local volume driver whose data do not lie on the node."""
 
 
 class Mode(StrEnum):
@@ -62,6 +65,7 @@ class Attachment:
 
     network: str
     aliases: tuple[str, ...] = ()
+    driver_options: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +201,8 @@ class ServiceSpec:
     internal_ports: tuple[int, ...] = ()
     """The HTTP ports at which the gateway stands for the service inside the app."""
     internal_protocol: Protocol = Protocol.HTTP1
-    stop_signal: str = "SIGTERM"
-    """The app's own; a drained service is given another by the compiler to Swarm."""
+    stop_signal: str = ""
+    """The app's own, empty for that of its image; a drained service is given another by the compiler to Swarm."""
     stop_grace_s: float = 10.0
     drain_s: float = 15.0
     """How long requests in flight are waited for before the stop signal."""
@@ -245,6 +249,11 @@ class VolumeSpec:
     driver_options: Mapping[str, str] = field(default_factory=dict[str, str])
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    @property
+    def pinning(self) -> bool:
+        """Whether its data lie on one node: the local driver, unless it mounts a file system of the network."""
+        return self.driver == "local" and self.driver_options.get("type", "") not in NETWORK_FILE_SYSTEMS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSpec:
@@ -269,7 +278,9 @@ class AppSpec:
     secrets: Mapping[str, PayloadSpec] = field(default_factory=dict[str, PayloadSpec])
     configs: Mapping[str, PayloadSpec] = field(default_factory=dict[str, PayloadSpec])
     extensions: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Of ``x-hunqi`` what later rooms read: rollout, scale, binding, snapshot."""
+    """Of ``x-hunqi`` what later rooms read: rollout, scale, binding, snapshot; those of services below ``services``."""
+    maintenance: str | None = None
+    """The text of the maintenance page that answers instead of the app, while this spec is deployed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +303,9 @@ class Compiled:
     spec: AppSpec
     payloads: Mapping[str, bytes] = field(repr=False)
     notes: tuple[Note, ...]
+    privileges: tuple[Note, ...] = ()
+    """What the app asks of the machines beyond a container of its own (paths of the host, capabilities, the host's
+    network, objects that exist): for those to allow who answer for the machines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

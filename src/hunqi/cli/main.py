@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hunqi.cli import certs, content, inspect, transfer, users
+from hunqi.cli.cluster.tree import add_cluster
 from hunqi.cli.install import install
 from hunqi.cli.serve import HELP as SERVE_HELP
 from hunqi.cli.serve import serve_command
@@ -24,7 +25,7 @@ def build_app() -> typer.Typer:
     """Return the whole command tree."""
     app = typer.Typer(
         name="hunqi",
-        help="Hunqi: a self-hosted container cloud for Docker. It begins with `hunqi mirror serve`.",
+        help="Hunqi: a self-hosted container cloud for Docker. It begins with `hunqi up`.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
@@ -43,6 +44,7 @@ def build_app() -> typer.Typer:
     mirror.add_typer(users.app, name="user")
     mirror.add_typer(certs.app, name="certs")
     app.add_typer(mirror, name="mirror")
+    add_cluster(app)
     return app
 
 
@@ -67,7 +69,7 @@ def _root(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Hunqi: a self-hosted container cloud for Docker. It begins with `hunqi mirror serve`."""
+    """Hunqi: a self-hosted container cloud for Docker. It begins with `hunqi up`."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -41,3 +41,15 @@ class ConflictError(DependencyError):
     """The object was changed meanwhile or exists already (409, "update out of sequence"): observe again."""
 
     code: ClassVar[str] = "engine.conflict"
+
+
+class InUseError(DependencyError):
+    """Something still uses the object, so it cannot be removed yet: wait, then ask again."""
+
+    code: ClassVar[str] = "engine.in-use"
+
+
+class UnsupportedError(UserError):
+    """Docker is too old (or too new) to be spoken to; the message names the versions."""
+
+    code: ClassVar[str] = "engine.unsupported"

@@ -23,6 +23,12 @@ LABEL_SERVICE: Final = LABEL_PREFIX + "service"
 LABEL_REVISION: Final = LABEL_PREFIX + "revision"
 LABEL_HASH: Final = LABEL_PREFIX + "hash"
 LABEL_KIND: Final = LABEL_PREFIX + "kind"
+LABEL_DRAIN: Final = LABEL_PREFIX + "drain"
+"""Of a container that is stopped by way of a drain: the longest wait for requests in flight, in seconds."""
+LABEL_STOP_SIGNAL: Final = LABEL_PREFIX + "stop-signal"
+"""Of a container: the app's own stop signal, which the agent sends after the drain. Without it: the image's."""
+DRAIN_SIGNAL: Final = "SIGURG"
+"""The StopSignal of such containers: processes ignore it by default; its ``kill`` event has the number 23."""
 
 
 class TaskState(StrEnum):
@@ -192,3 +198,123 @@ class Snapshot:
         """Return the tasks of the service ``name``, none if there is no such service."""
         service = self.services.get(name)
         return self.tasks.get(service.id, ()) if service else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAuth:
+    """A login that travels in a header of one call; never in a spec, a log or a ``repr``."""
+
+    username: str
+    password: str = field(repr=False)
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmState:
+    """How this node stands to a Swarm."""
+
+    state: str
+    """``inactive``, ``pending``, ``active``, ``error`` or ``locked``."""
+    is_manager: bool
+    node_id: str
+    node_address: str
+    managers: tuple[str, ...]
+    """``address:port`` of every manager that this node knows."""
+    cluster_id: str
+    error: str
+
+    @property
+    def active(self) -> bool:
+        """Whether the node is in a Swarm and takes part."""
+        return self.state == "active"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """A Docker daemon and its machine."""
+
+    name: str
+    """The host's name."""
+    version: str
+    os: str
+    arch: str
+    kernel: str
+    cpus: int
+    memory_bytes: int
+    storage_driver: str
+    cgroup_version: str
+    data_root: str
+    swarm: SwarmState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmSettings:
+    """The Swarm itself; only a manager sees it."""
+
+    id: str
+    version: int
+    worker_token: str = field(repr=False)
+    manager_token: str = field(repr=False)
+    address_pools: tuple[str, ...]
+    subnet_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container of this node. ``detail`` is Docker's whole answer, empty when it came from a list."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    state: str
+    """``created``, ``running``, ``paused``, ``restarting``, ``exited``, ``removing`` or ``dead``."""
+    labels: Mapping[str, str]
+    addresses: Mapping[str, str]
+    """Network name → IPv4 address there."""
+    pid: int | None = None
+    exit_code: int | None = None
+    health: str = ""
+    """``starting``, ``healthy`` or ``unhealthy``; empty without a healthcheck (or from a list)."""
+    detail: JSON = field(default_factory=dict[str, Any], repr=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.state == "running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image that this node holds."""
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    """``repository@sha256:…`` under which it was pulled."""
+    size_bytes: int
+    labels: Mapping[str, str]
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """A line that a container wrote. ``time`` is RFC 3339 with nanoseconds, UTC."""
+
+    text: str
+    stream: str
+    """``stdout`` or ``stderr``."""
+    time: str
+    task: str = ""
+    node: str = ""
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullProgress:
+    """A line of Docker's account of a pull."""
+
+    status: str
+    layer: str
+    current_bytes: int | None = None
+    total_bytes: int | None = None

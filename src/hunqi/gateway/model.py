@@ -1,7 +1,7 @@
 """What every gateway of the cluster is told: one table of routes, clusters and certificates.
 
 The table is a value made by control (``table.py``) from the apps that run and the tasks that serve them; each node's
-agent renders it into Envoy's resources (``render.py``, pure) and writes those as files. Its JSON is what travels, over
+agent renders it into Envoy's resources (``render``, pure) and writes those as files. Its JSON is what travels, over
 mutual TLS; keys of certificates are in it, so it is never logged.
 """
 
@@ -41,8 +41,14 @@ class Cluster:
     protocol: Protocol
     health: HealthSpec
     endpoints: tuple[Endpoint, ...] = ()
-    connect_timeout_s: float = 2.0
-    idle_timeout_s: float = 30.0
+    connect_timeout_s: float = 1.0
+    idle_timeout_s: float = 1.5
+    """Shorter than any app's own, so that no request is sent on a connection that the app is closing."""
+    app: str = ""
+    service: str = ""
+    revision: int = 0
+    hold_s: float = 0.0
+    """How long a request waits here while no endpoint is healthy; 0 refuses it at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +118,11 @@ class Edge:
     acme_challenge: str | None = None
     """``address:port`` of control's answers to /.well-known/acme-challenge/."""
     max_request_headers_kib: int = 60
+    ready_port: int = 8404
+    """Where a load balancer asks ``/ready`` before it sends this gateway anything."""
+    max_connections: int = 50_000
+    max_held: int = 1024
+    """Requests that wait at one gateway at a time for a task to be healthy; further ones are refused with 503."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +139,23 @@ class RouteTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one Envoy runs: its node, its folder (as Envoy sees it) and the ports that it binds.
+
+    Ports inside the sandbox are others than those that are published, so that a name inside an app may use port 80.
+    """
+
+    node: str
+    folder: str = "/gateway"
+    bind: str = "0.0.0.0"
+    http_port: int = 61080
+    https_port: int = 61443
+    ready_port: int = 61404
+    hold_socket: str = "/gateway/hold.sock"
+    """The unix socket of the agent that says when a held request may go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointHealth:
     """What one gateway finds of one endpoint."""
 
@@ -137,6 +165,8 @@ class EndpointHealth:
     healthy: bool
     active_requests: int
     failure: str = ""
+    state: EndpointState = EndpointState.SERVING
+    """What this gateway was last told, and works by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

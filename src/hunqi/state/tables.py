@@ -170,6 +170,13 @@ CERTIFICATES: Final = Table(
     Column("expires_at", String(32), nullable=False),
     Column("problem", Text),
 )
+GATEWAY: Final = Table(
+    "gateway",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False, default=""),
+    Column("updated_at", String(32), nullable=False),
+)
 
 # nodes ------------------------------------------------------------------------------------------------------------
 NODES: Final = Table(
@@ -233,5 +240,14 @@ SETTINGS: Final = Table(
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
+KEYS: Final = Table(
+    "keys",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("public", Text, nullable=False, default=""),
+    Column("updated_at", String(32), nullable=False),
+)
+"""Keys of the cluster: its authorities, its ACME account, what signs the registry's tokens."""
 
 Index("ix_deploys_app_created", DEPLOYS.c.app, DEPLOYS.c.created_at)

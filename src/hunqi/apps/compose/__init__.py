@@ -1,1 +1,1 @@
-"""The compiler from the Compose specification to an app spec; each key that is not honoured is named."""
+"""Compose files: read whole, by the Compose specification, and compiled to an app spec that Swarm can run."""

@@ -1,0 +1,44 @@
+"""Who may ask the agent what: the role in the caller's certificate decides, path by path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hunqi.agent.errors import NotAllowedError
+from hunqi.nodes.identity import Identity, IdentityError, Role, read_identity
+
+_CONTROL: Final = frozenset({Role.CONTROL})
+_NODES: Final = frozenset({Role.CONTROL, Role.AGENT})
+ANONYMOUS: Final = frozenset({"/v1/ca", "/v1/join"})
+"""Paths for those who have no certificate yet; a join token says what they may."""
+ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
+    "/v1/status": _NODES,
+    "/v1/roster": _CONTROL,
+    "/v1/gateway/table": _CONTROL,
+    "/v1/gateway/report": _CONTROL,
+    "/v1/gateway/drain": _NODES,
+    "/v1/exec": _CONTROL,
+    "/v1/files": _CONTROL,
+    "/v1/forward": _CONTROL,
+    "/v1/images/pins": _CONTROL,
+    "/v1/images/warm": _CONTROL,
+    "/v1/images/held": _CONTROL,
+    "/v1/images/prune": _CONTROL,
+}
+"""Every other path, with the roles that may."""
+
+
+def admit(path: str, certificate: Mapping[str, Any] | None, *, cluster: str) -> Identity | None:
+    """Return who asks for ``path`` (of ``getpeercert()``), None where anybody may. Raises :class:`NotAllowedError`."""
+    if path in ANONYMOUS:
+        return None
+    try:
+        identity = read_identity(certificate)
+    except IdentityError as error:
+        raise NotAllowedError("show a certificate of this cluster") from error
+    if identity.cluster != cluster:
+        raise NotAllowedError(f"this agent is of cluster {cluster}, the certificate of {identity.cluster}")
+    if identity.role not in ALLOWED.get(path, frozenset()):
+        raise NotAllowedError(f"the role {identity.role} may not ask for {path}")
+    return identity

@@ -1,0 +1,84 @@
+"""What the gateways are to do for an app: which routes are in force, and who gets the traffic of each service."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from hunqi.apps.model import AppSpec, Mode, NetworkSpec, Revision, ServiceSpec
+from hunqi.apps.retiring import Retiring
+from hunqi.apps.serving import Backend, Serving, Share
+from hunqi.apps.situation import Situation
+from hunqi.apps.state import Desired
+from hunqi.apps.swarm import network_name
+
+STOPPED_PAGE = "This app is stopped."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Whose routes are in force, and what comes up beside it."""
+
+    spec_of: Revision | None
+    coming: Revision | None
+
+
+def serving_of(situation: Situation, traffic: Traffic, retiring: Retiring) -> Serving | None:
+    """Return the offer for the gateways; None if the app has nothing for them."""
+    spec = _spec_in_force(traffic)
+    if spec is None:
+        return None
+    stopped = situation.app.desired is Desired.STOPPED
+    backends = _backends(situation)
+    names = {each.name for each in backends}
+    shares = {
+        name: (Share(backend=backend),)
+        for name, service in spec.services.items()
+        if _has_traffic(service) and (backend := _preferred(situation, traffic, name, names - retiring.leaving))
+    }
+    return Serving(
+        app=situation.app.name,
+        spec=spec,
+        networks={key: network_name(situation.app.name, network) for key, network in spec.networks.items()},
+        backends=backends,
+        shares=shares,
+        draining=frozenset(retiring.leaving & names),
+        maintenance=situation.app.intent.maintenance or (STOPPED_PAGE if stopped else None),
+    )
+
+
+def _spec_in_force(traffic: Traffic) -> AppSpec | None:
+    """Return the spec whose routes hold: what comes up adds its new services, inside the app only."""
+    base, coming = traffic.spec_of, traffic.coming
+    if coming is None:
+        return base.spec if base else None
+    known: dict[str, ServiceSpec] = dict(base.spec.services) if base else {}
+    networks: dict[str, NetworkSpec] = dict(base.spec.networks) if base else {}
+    for name, service in coming.spec.services.items():
+        known.setdefault(name, dataclasses.replace(service, routes=()))
+    for key, network in coming.spec.networks.items():
+        networks.setdefault(key, network)
+    return dataclasses.replace(base.spec if base else coming.spec, services=known, networks=networks)
+
+
+def _backends(situation: Situation) -> tuple[Backend, ...]:
+    found: list[Backend] = []
+    for name, standing in sorted(situation.standings.items()):
+        spec = situation.spec_of(standing)
+        if spec is None or not spec.routed or standing.stopped or not _has_traffic(spec):
+            continue
+        found.append(Backend(name=name, service=standing.key, revision=standing.revision, spec=spec))
+    return tuple(found)
+
+
+def _has_traffic(spec: ServiceSpec) -> bool:
+    return spec.routed and spec.mode in {Mode.REPLICATED, Mode.GLOBAL}
+
+
+def _preferred(situation: Situation, traffic: Traffic, service: str, names: set[str]) -> str | None:
+    for revision in (traffic.spec_of, traffic.coming):
+        if revision is not None and service in revision.spec.services:
+            name = situation.name(revision, service)
+            if name in names:
+                return name
+    return None

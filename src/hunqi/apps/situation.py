@@ -1,0 +1,126 @@
+"""What a plan is made from: intent and progress as persisted, the app as observed, and what the gateways say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from hunqi.apps.model import Mode, Revision, ServiceSpec
+from hunqi.apps.serving import HealthReport, Serving
+from hunqi.apps.standing import Judged, Standing, judge
+from hunqi.apps.state import AppRecord, DeployRecord, Desired
+from hunqi.apps.swarm import service_name
+from hunqi.engine.model import Snapshot
+
+GATEWAYS_GRACE_S = 20.0
+"""How long the reconciler waits for a first gateway after it began, before it goes by Docker's word alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was waited for and came true, or is known from memory."""
+
+    health: Mapping[str, HealthReport] = field(default_factory=dict[str, HealthReport])
+    in_force: Serving | None = None
+    """The last offer that every live gateway is known to work by."""
+    drained: frozenset[str] = frozenset()
+    """Backends without open requests since they take nothing new."""
+    spread: bool = True
+    """Whether enough nodes hold the images of the deploy's revision."""
+    spread_sentence: str = ""
+    drifted: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Swarm service → in a sentence, what somebody else changed of it."""
+    observing_since: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """Everything that decides what is to be done for an app."""
+
+    app: AppRecord
+    revisions: Mapping[int, Revision]
+    """Those that serve, are deployed, or have a Swarm service."""
+    deploy: DeployRecord | None
+    """The one under way."""
+    snapshot: Snapshot
+    standings: Mapping[str, Standing]
+    facts: Facts
+    now: float
+    """Seconds since the epoch."""
+    networks_in_use: Collection[str] = ()
+    """Ids of networks that services of any app are on."""
+
+    @cached_property
+    def live(self) -> Revision | None:
+        """The revision that serves."""
+        return self.revisions.get(self.app.live) if self.app.live is not None else None
+
+    @cached_property
+    def target(self) -> Revision | None:
+        """The revision under way, until it serves."""
+        if self.deploy is None or self.deploy.revision == self.app.live:
+            return None
+        return self.revisions.get(self.deploy.revision)
+
+    @cached_property
+    def gateways(self) -> bool:
+        """Whether the gateways' word is asked for: there is one, or there may soon be."""
+        if any(report.gateways for report in self.facts.health.values()):
+            return True
+        return self.now - self.facts.observing_since < GATEWAYS_GRACE_S
+
+    def name(self, revision: Revision, service: str) -> str:
+        """Return the Swarm service that ``revision`` has for ``service``."""
+        return service_name(self.app.name, service, revision.origin[service])
+
+    def wanted(self, spec: ServiceSpec) -> int:
+        """Return how many replicas the service is to have."""
+        if self.app.desired is not Desired.RUNNING:
+            return 0
+        return self.app.intent.scale.get(spec.name, spec.replicas)
+
+    def spec_of(self, standing: Standing) -> ServiceSpec | None:
+        """Return the spec that a Swarm service was made of; None if its revision is not known any more."""
+        revision = self.revisions.get(standing.revision)
+        return revision.spec.services.get(standing.key) if revision else None
+
+    def others(self, service: str, name: str) -> tuple[Standing, ...]:
+        """Return the Swarm services of ``service`` but the one called ``name``."""
+        return tuple(each for each in self.standings.values() if each.key == service and each.name != name)
+
+    def judge(self, revision: Revision, service: str) -> Judged:
+        """Say how ``service`` of ``revision`` stands."""
+        name = self.name(revision, service)
+        spec = revision.spec.services[service]
+        return judge(
+            spec,
+            self.standings.get(name),
+            self.wanted(spec),
+            self.facts.health.get(name),
+            gateways=self.gateways,
+        )
+
+
+def in_order(revision: Revision) -> list[str]:
+    """Return the services that run all the time, dependencies first, else in the order of the file."""
+    services = revision.spec.services
+    ordered: dict[str, None] = {}
+    visiting: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in ordered or name in visiting or name not in services:
+            return
+        visiting.add(name)
+        for each in services[name].depends_on:
+            visit(each.service)
+        ordered[name] = None
+
+    for name in services:
+        visit(name)
+    return [name for name in ordered if services[name].schedule is None]
+
+
+def scalable(spec: ServiceSpec) -> bool:
+    """Whether the service has a number of replicas."""
+    return spec.mode is Mode.REPLICATED

@@ -1,0 +1,187 @@
+"""How the services of an app stand: the snapshot seen from one app, and the judgement of each of its services.
+
+Pure. A service is *ready* when as many of its tasks as are wanted run (Docker calls a task with a healthcheck running
+only once it passed) and, if it is routed, every live gateway finds them healthy. A task that runs on a node which is
+down counts neither as ready nor as still active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hunqi.apps.model import Condition, Mode, ServiceSpec
+from hunqi.apps.serving import HealthReport
+from hunqi.engine.model import (
+    LABEL_APP,
+    LABEL_KIND,
+    LABEL_REVISION,
+    LABEL_SERVICE,
+    Service,
+    Snapshot,
+    Task,
+    TaskState,
+)
+
+CRASHES: Final = 3
+"""Tasks of a service that must have failed before it is given up while its time is not over."""
+KIND_SERVICE: Final = "service"
+_ENDED: Final = frozenset(
+    {
+        TaskState.COMPLETE,
+        TaskState.SHUTDOWN,
+        TaskState.FAILED,
+        TaskState.REJECTED,
+        TaskState.REMOVE,
+        TaskState.ORPHANED,
+    }
+)
+_BEGUN: Final = frozenset({TaskState.STARTING, TaskState.RUNNING, TaskState.COMPLETE})
+_FAILED: Final = frozenset({TaskState.FAILED, TaskState.REJECTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A Swarm service of the app that is there."""
+
+    service: Service
+    key: str
+    """The name of the service in the app's file."""
+    revision: int
+    tasks: tuple[Task, ...]
+    down: frozenset[str]
+    """Nodes that are down."""
+
+    @property
+    def name(self) -> str:
+        """The name of the Swarm service."""
+        return self.service.name
+
+    @property
+    def running(self) -> tuple[Task, ...]:
+        """The tasks that run and are to go on."""
+        return tuple(task for task in self.tasks if task.serving and task.node_id not in self.down)
+
+    @property
+    def active(self) -> bool:
+        """Whether any task may still run."""
+        return any(task.state not in _ENDED and task.node_id not in self.down for task in self.tasks)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is scaled to zero and nothing of it runs any more."""
+        return self.service.replicas == 0 and not self.active
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What can be said of a service."""
+
+    started: bool = False
+    ready: bool = False
+    completed: bool = False
+    count: int = 0
+    failed: Task | None = None
+    """The task to be shown for it, where the service will not get ready by waiting."""
+    sentence: str = ""
+
+    def reached(self, condition: Condition) -> bool:
+        """Whether a dependent may start."""
+        match condition:
+            case Condition.STARTED:
+                return self.started
+            case Condition.HEALTHY:
+                return self.ready
+            case Condition.COMPLETED:
+                return self.completed
+
+
+def standings(app: str, services: Collection[Service], snapshot: Snapshot) -> dict[str, Standing]:
+    """Return the Swarm services of ``app`` among ``services``, by name; runs are no services."""
+    down = frozenset(node.id for node in snapshot.nodes.values() if node.state == "down")
+    found: dict[str, Standing] = {}
+    for service in services:
+        labels = service.labels
+        if labels.get(LABEL_APP) != app or labels.get(LABEL_KIND, KIND_SERVICE) != KIND_SERVICE:
+            continue
+        revision = labels.get(LABEL_REVISION, "")
+        if LABEL_SERVICE not in labels or not revision.isdecimal():
+            continue
+        found[service.name] = Standing(
+            service=service,
+            key=labels[LABEL_SERVICE],
+            revision=int(revision),
+            tasks=snapshot.tasks.get(service.id, ()),
+            down=down,
+        )
+    return found
+
+
+def judge(
+    spec: ServiceSpec, standing: Standing | None, wanted: int, report: HealthReport | None, *, gateways: bool
+) -> Judged:
+    """Say how a service stands. ``gateways`` is whether the gateways' word is needed for a routed one."""
+    if standing is None:
+        return Judged(sentence=f"{spec.name} is not there yet")
+    if spec.mode in {Mode.REPLICATED_JOB, Mode.GLOBAL_JOB}:
+        return _judge_job(spec, standing)
+    running = standing.running
+    enough = wanted
+    if spec.mode is Mode.GLOBAL:
+        desired = [task for task in standing.tasks if task.desired_state is TaskState.RUNNING]
+        enough = max(1, len([task for task in desired if task.node_id not in standing.down]))
+    ids = {task.id for task in running}
+    unwell: Mapping[str, str] = {}
+    if spec.routed and gateways:
+        ids &= report.healthy if report else frozenset()
+        unwell = report.failures if report else {}
+    if len(ids) >= enough:
+        sentence = f"{spec.name}: {len(ids)} of {enough} healthy"
+        return Judged(started=True, ready=True, completed=_completed(standing), count=len(ids), sentence=sentence)
+    started = enough == 0 or any(task.state in _BEGUN for task in standing.tasks)
+    return Judged(
+        started=started,
+        completed=_completed(standing),
+        count=len(ids),
+        failed=_given_up(spec, standing),
+        sentence=_unready(spec, standing, f"{len(ids)} of {enough} healthy", unwell),
+    )
+
+
+def _judge_job(spec: ServiceSpec, standing: Standing) -> Judged:
+    total = spec.completions if spec.completions is not None else max(1, spec.replicas)
+    done = sum(task.state is TaskState.COMPLETE for task in standing.tasks)
+    if spec.mode is Mode.GLOBAL_JOB:
+        total = max(1, len({task.node_id for task in standing.tasks}))
+    started = any(task.state in _BEGUN for task in standing.tasks)
+    completed = done >= total
+    sentence = f"{spec.name}: {done} of {total} completed"
+    failed = None if completed else _given_up(spec, standing)
+    return Judged(
+        started=started, ready=completed or started, completed=completed, count=done, failed=failed, sentence=sentence
+    )
+
+
+def _completed(standing: Standing) -> bool:
+    return any(task.state is TaskState.COMPLETE for task in standing.tasks) and not standing.active
+
+
+def _given_up(spec: ServiceSpec, standing: Standing) -> Task | None:
+    failed = [task for task in standing.tasks if task.state in _FAILED]
+    if not failed:
+        return None
+    restarts = spec.template.get("RestartPolicy", {}).get("Condition", "any")
+    final = restarts == "none" and not standing.active
+    return failed[0] if final or len(failed) >= CRASHES else None
+
+
+def _unready(spec: ServiceSpec, standing: Standing, count: str, unwell: Mapping[str, str]) -> str:
+    for task in standing.tasks:
+        if task.desired_state is not TaskState.RUNNING and task.state not in _FAILED:
+            continue
+        if task.error and task.state in {TaskState.PENDING, *_FAILED}:
+            return f"{spec.name}: {count}; {task.state}: {task.error}"
+        if task.id in unwell:
+            return f"{spec.name}: {count}; a gateway's check says: {unwell[task.id]}"
+    return f"{spec.name}: {count}"

@@ -1,0 +1,72 @@
+"""What the supervised processes do. Each imports its own room, and late: memory counts."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from hunqi.config import FlagValue, load_mirror_settings, process_inputs
+from hunqi.kit import codec
+from hunqi.mirror.settings import MirrorSettings
+from hunqi.nodes.model import Roster
+from hunqi.platform.children import ChildMain, Mains
+from hunqi.platform.settings import PlatformSettings
+
+
+def all_mains() -> Mains:
+    """Return the processes of the platform."""
+    return Mains(mirror=run_mirror, control=run_control, agent=run_agent)
+
+
+def run_mirror(settings: PlatformSettings) -> int:
+    """Serve the accelerator; the rest of its settings come from its file and the environment, as always."""
+    from hunqi.app import serve_mirror
+
+    def load() -> MirrorSettings:
+        return load_mirror_settings(process_inputs(mirror_flags(settings)))
+
+    return serve_mirror(load(), reload=load)
+
+
+def run_control(settings: PlatformSettings) -> int:
+    """Serve control."""
+    return _of_app("serve_control")(settings)
+
+
+def run_agent(settings: PlatformSettings) -> int:
+    """Serve the agent."""
+    return _of_app("serve_agent")(settings)
+
+
+def _of_app(name: str) -> ChildMain:
+    main: ChildMain = getattr(import_module("hunqi.app"), name)
+    return main
+
+
+def mirror_flags(settings: PlatformSettings) -> dict[str, FlagValue]:
+    """Return what the platform decides about its mirror; read again when the mirror reloads."""
+    flags: dict[str, FlagValue] = {
+        "data": str(settings.mirror_dir),
+        "listen": str(settings.mirror),
+        "access-log": str(settings.log_dir / "access.log"),
+    }
+    if settings.advertise is None:
+        return flags
+    tls = settings.mirror_tls
+    flags |= {
+        "peers.listen": str(settings.mirror_peers),
+        "peers.tls.cert": str(tls.cert),
+        "peers.tls.key": str(tls.key),
+        "peers.tls.ca": str(tls.ca),
+    }
+    peers = peers_of(settings)
+    return flags | {"peers.urls": peers} if peers else flags
+
+
+def peers_of(settings: PlatformSettings) -> list[str]:
+    """Return the addresses of the other machines' mirrors: all machines of a cluster use one port for them."""
+    try:
+        roster = codec.loads(Roster, settings.roster_file.read_text(encoding="utf-8"))
+    except (OSError, codec.CodecError):
+        return []
+    hosts = [member.address.rpartition(":")[0] for member in roster.members]
+    return [f"https://{host}:{settings.peers_port}" for host in hosts if host and host != settings.advertise]

@@ -1,0 +1,283 @@
+"""``hunqi up`` and ``hunqi down``: this machine's platform."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hunqi.cli.cluster.options import PlatformDataOption, chosen_settings, data_dir
+from hunqi.cli.options import JsonOption
+from hunqi.cli.show import out, print_json
+from hunqi.platform import launch, settings
+from hunqi.platform.children import ChildMain
+from hunqi.platform.errors import AlreadyRunningError, SettingsError
+from hunqi.platform.launch import PartReady
+from hunqi.platform.settings import Address, PlatformSettings
+from hunqi.platform.status import PlatformStatus, read_status
+
+if TYPE_CHECKING:
+    from hunqi.platform.up import Prepared, Tell
+
+_LISTEN: Final = "Where it listens"
+
+HELP: Final = """Start the platform on this machine: accelerator, control, agent and gateway, under one supervisor.
+
+Adopts the Swarm that is there, or makes one of this machine alone. Call it again at any time: what runs is left
+alone. What you choose here is kept in DIR/platform.json.
+
+[bold]Examples[/bold]
+
+  [cyan]hunqi up[/cyan]
+      As root: data in /var/lib/hunqi. Where Docker is missing on Debian, it is installed.
+
+  [cyan]hunqi up --http-port 8080 --https-port 8443[/cyan]
+      Where 80 and 443 are somebody else's.
+
+  [cyan]hunqi up --advertise 10.0.0.1[/cyan]
+      For more than one machine: then hunqi node token, and hunqi join there.
+"""
+
+ControlOption = Annotated[
+    str | None, typer.Option("--control", metavar="ADDRESS", help="The API's.", rich_help_panel=_LISTEN)
+]
+MirrorOption = Annotated[
+    str | None, typer.Option("--mirror", metavar="ADDRESS", help="The accelerator's.", rich_help_panel=_LISTEN)
+]
+PeersOption = Annotated[
+    int | None,
+    typer.Option("--peers-port", metavar="PORT", help="For other machines' accelerators.", rich_help_panel=_LISTEN),
+]
+AgentOption = Annotated[
+    int | None, typer.Option("--agent-port", metavar="PORT", help="For control's calls.", rich_help_panel=_LISTEN)
+]
+HttpOption = Annotated[
+    int | None, typer.Option("--http-port", metavar="PORT", help="The gateway's.", rich_help_panel=_LISTEN)
+]
+HttpsOption = Annotated[
+    int | None, typer.Option("--https-port", metavar="PORT", help="The gateway's.", rich_help_panel=_LISTEN)
+]
+TcpOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tcp-ports", metavar="FIRST-LAST", help="What apps may publish with ports:.", rich_help_panel=_LISTEN
+    ),
+]
+AdvertiseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--advertise",
+        metavar="IP",
+        help="This machine's address for the others of the cluster; without it everything but the gateway is on"
+        " loopback.",
+        rich_help_panel=_LISTEN,
+    ),
+]
+DockerOption = Annotated[
+    Path | None, typer.Option("--docker", metavar="SOCKET", help="Docker's socket.", show_default=False)
+]
+DatabaseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--database-file",
+        metavar="FILE",
+        help="A file with the URL of a PostgreSQL database (it has a password in it); default is SQLite.",
+        show_default=False,
+    ),
+]
+
+
+def up(
+    *,
+    data: PlatformDataOption = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, as systemd wants it; Ctrl-C stops the platform.")
+    ] = False,
+    control: ControlOption = None,
+    mirror: MirrorOption = None,
+    agent_port: AgentOption = None,
+    peers_port: PeersOption = None,
+    http_port: HttpOption = None,
+    https_port: HttpsOption = None,
+    tcp_ports: TcpOption = None,
+    advertise: AdvertiseOption = None,
+    docker: DockerOption = None,
+    database_file: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    given = {
+        "control": Address.parse(control, name="--control") if control else None,
+        "mirror": Address.parse(mirror, name="--mirror") if mirror else None,
+        "agent_port": agent_port,
+        "peers_port": peers_port,
+        "http_port": http_port,
+        "https_port": https_port,
+        "tcp_ports": _range(tcp_ports) if tcp_ports else None,
+        "advertise": advertise,
+        "docker_socket": docker,
+        "database_url": _line_of(database_file) if database_file else None,
+    }
+    chosen = _choose(data_dir(data), {name: value for name, value in given.items() if value is not None})
+    _bring_up(chosen, foreground=foreground, as_json=as_json)
+
+
+def down(*, data: PlatformDataOption = None) -> None:
+    """Stop the platform's own processes on this machine; apps and gateway go on serving.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi down[/cyan]
+      [cyan]hunqi up[/cyan]
+          Takes everything up again where it is.
+    """
+    chosen = chosen_settings(data)
+    console = Console(stderr=True)
+    with console.status("stopping: agent, control, accelerator"):
+        launch.stop(chosen)
+    out().print("Hunqi is stopped. Apps and the gateway go on serving; hunqi up takes over again.")
+
+
+def _bring_up(chosen: PlatformSettings, *, foreground: bool, as_json: bool) -> None:
+    from hunqi.cli.cluster import supervised
+    from hunqi.platform.up import docker_host, prepare
+
+    running = read_status(chosen)
+    if running is not None and foreground:
+        raise AlreadyRunningError(f"Hunqi runs already on {chosen.data_dir} (process {running.pid})", pid=running.pid)
+    if running is not None and not running.stopping:
+        _tell_running(chosen, running, as_json=as_json)
+        return
+    tell = _teller(quiet=as_json)
+    docker_host(chosen).ensure(tell)
+    prepared = asyncio.run(prepare(chosen, tell))
+    if foreground:
+        _tell_started(prepared, as_json=as_json)
+        raise typer.Exit(supervised.main([str(prepared.settings.data_dir)]))
+    launch.start_detached(prepared.settings, supervised.command(prepared.settings))
+    _await(prepared.settings, quiet=as_json)
+    _tell_started(prepared, as_json=as_json)
+
+
+def _choose(directory: Path, given: dict[str, Any]) -> PlatformSettings:
+    """Return the settings of an earlier run with what is given now; a platform that runs keeps its own."""
+    held = settings.load(directory) or PlatformSettings(data_dir=directory)
+    return replace(held, **given)
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    if not first.isdecimal() or not last.isdecimal() or not 0 < int(first) <= int(last) < 65536:
+        raise SettingsError(f"--tcp-ports: {text!r} is no range; write for example 20000-20099")
+    if int(last) - int(first) > 999:
+        raise SettingsError("--tcp-ports: at most 1000 ports, each costs the gateway a socket")
+    return int(first), int(last)
+
+
+def _line_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _teller(*, quiet: bool) -> Tell:
+    console = Console(stderr=True, highlight=False)
+
+    def tell(text: str) -> None:
+        if not quiet:
+            console.print(Text(text))
+
+    return tell
+
+
+def _await(chosen: PlatformSettings, *, quiet: bool) -> None:
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        launch.await_ready(chosen, lambda _parts: None)
+        return
+    with Live(console=console, refresh_per_second=8, transient=True) as live:
+        launch.await_ready(chosen, lambda parts: live.update(render_parts(parts)))
+
+
+def render_parts(parts: Sequence[PartReady]) -> Table:
+    """Return the parts with a mark each, for the eye."""
+    table = Table.grid(padding=(0, 2))
+    for part in parts:
+        mark = Text("✓", style="green") if part.ready else Text("…", style="yellow")
+        table.add_row(mark, part.name, Text(part.text, style="dim"))
+    return table
+
+
+def _tell_started(prepared: Prepared, *, as_json: bool) -> None:
+    chosen, token = prepared.settings, prepared.setup_token
+    if as_json:
+        print_json({**_facts(chosen), "cluster": prepared.membership.cluster, "setup_token": token, "started": True})
+        return
+    console = out()
+    console.print(Text("Hunqi runs.", style="bold green"))
+    _print_addresses(console, chosen)
+    if token is not None:
+        console.print(Text.assemble("\nThe setup token, shown this once: ", (token, "bold")))
+        console.print("It makes the first user: hunqi login --setup")
+    console.print(f"\nNext: hunqi app deploy -f compose.yaml · stop: hunqi down --data {chosen.data_dir}")
+
+
+def _tell_running(chosen: PlatformSettings, status: PlatformStatus, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**_facts(chosen), "started": False, "pid": status.pid})
+        return
+    console = out()
+    console.print(Text(f"Hunqi runs already (process {status.pid}); nothing was done.", style="bold"))
+    _print_addresses(console, chosen)
+    if chosen.setup_token_file.exists():
+        console.print(
+            f"\nNobody has set it up yet; the setup token is in {chosen.setup_token_file}: hunqi login --setup"
+        )
+
+
+def _facts(chosen: PlatformSettings) -> dict[str, object]:
+    return {
+        "data": str(chosen.data_dir),
+        "control": chosen.control_url,
+        "mirror": str(chosen.mirror),
+        "agent": str(chosen.agent),
+        "http_port": chosen.http_port,
+        "https_port": chosen.https_port,
+    }
+
+
+def _print_addresses(console: Console, chosen: PlatformSettings) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_row("API", chosen.control_url)
+    table.add_row("apps", f"http://HOST:{chosen.http_port} and https://HOST:{chosen.https_port}")
+    table.add_row("images", f"{chosen.mirror} (docker pull {chosen.mirror}/docker.io/library/nginx)")
+    table.add_row("data", str(chosen.data_dir))
+    console.print(table)
+
+
+def run_part(main: ChildMain, data: Path | None) -> None:
+    """Run one process alone, in the foreground, as the hidden commands do."""
+    raise typer.Exit(main(chosen_settings(data)))
+
+
+def serve_control(*, data: PlatformDataOption = None) -> None:
+    """Run control alone, in the foreground (hunqi up runs it)."""
+    from hunqi.cli.cluster.mains import run_control
+
+    run_part(run_control, data)
+
+
+def serve_agent(*, data: PlatformDataOption = None) -> None:
+    """Run the agent alone, in the foreground (hunqi up runs it)."""
+    from hunqi.cli.cluster.mains import run_agent
+
+    run_part(run_agent, data)

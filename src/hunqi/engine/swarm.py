@@ -1,0 +1,42 @@
+"""The Swarm: looked at, made, joined. Leaving is not offered: Hunqi never leaves or resets a Swarm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hunqi.engine import parse
+from hunqi.engine.model import SwarmSettings
+from hunqi.engine.transport import Transport
+
+_JOIN_S: Final = 60.0
+"""Docker itself gives up after 20 s, and goes on in the background."""
+
+
+class Swarm:
+    """The Swarm that this node is in, or could be."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def inspect(self) -> SwarmSettings:
+        """Return the Swarm with its join tokens. Raises ``NotManagerError`` on a worker or outside of one."""
+        return parse.swarm_settings(parse.fields(await self._transport.call("GET", "/swarm"), "swarm"))
+
+    async def init(
+        self, *, advertise: str, listen: str = "0.0.0.0:2377", pools: Sequence[str] = (), subnet_size: int = 24
+    ) -> str:
+        """Make a Swarm of this node and return the node's id.
+
+        ``advertise``: address or interface; ``pools``: CIDRs from which networks get their subnets of
+        ``subnet_size`` bits. Raises ``NotManagerError`` where the node is in one already (Docker's 503).
+        """
+        body: dict[str, Any] = {"ListenAddr": listen, "AdvertiseAddr": advertise, "Spec": {}}
+        if pools:
+            body |= {"DefaultAddrPool": list(pools), "SubnetSize": subnet_size}
+        return str(await self._transport.call("POST", "/swarm/init", body=body, timeout_s=_JOIN_S))
+
+    async def join(self, *, managers: Sequence[str], token: str, advertise: str, listen: str = "0.0.0.0:2377") -> None:
+        """Join the Swarm of ``managers`` (``address:port``) in the role that the token gives."""
+        body = {"RemoteAddrs": list(managers), "JoinToken": token, "AdvertiseAddr": advertise, "ListenAddr": listen}
+        await self._transport.call("POST", "/swarm/join", body=body, timeout_s=_JOIN_S)

@@ -1,0 +1,85 @@
+"""Envoy's configuration as files (file xDS): each is replaced by a rename, so that Envoy reads the old or the new one.
+
+A file whose content is the same is not written again. Its version is a digest of the content; Envoy tells it back
+(``admin``), which is how we know what is in force. Files hold private keys: they and their folder are the owner's only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hunqi.gateway.render.common import JSON
+
+FOLDERS: Final = ("eds", "rds", "sds")
+_STAGE: Final = ".stage"
+
+
+class ResourceFiles:
+    """The files of one Envoy below ``folder``. Blocking; not for two writers."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is made if it is not there; what lies in it is taken as written."""
+        self._folder = folder
+        self._versions: dict[str, str] = {}
+        for each in (folder, folder / _STAGE, *(folder / name for name in FOLDERS)):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._there():
+            self._versions[path] = _version_of(folder / path)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Path below the folder → version of what lies there."""
+        return self._versions
+
+    def write(self, path: str, resources: Sequence[JSON]) -> bool:
+        """Write ``resources`` to ``path``; return whether that changed anything. Raises ``OSError``."""
+        body = json.dumps(resources, separators=(",", ":"))
+        version = hashlib.sha256(body.encode()).hexdigest()[:16]
+        if self._versions.get(path) == version:
+            return False
+        replace_file(self._folder / path, f'{{"version_info":"{version}","resources":{body}}}\n', stage=self._stage)
+        self._versions[path] = version
+        return True
+
+    def keep(self, paths: Collection[str]) -> list[str]:
+        """Remove every file that is not one of ``paths``; return those removed."""
+        gone = sorted(path for path in self._versions if path not in paths)
+        for path in gone:
+            (self._folder / path).unlink(missing_ok=True)
+            del self._versions[path]
+        return gone
+
+    @property
+    def _stage(self) -> Path:
+        return self._folder / _STAGE
+
+    def _there(self) -> list[str]:
+        found = [each.name for each in self._folder.glob("?ds.json")]
+        return found + [f"{name}/{each.name}" for name in FOLDERS for each in (self._folder / name).glob("*.json")]
+
+
+def replace_file(path: Path, text: str, *, stage: Path | None = None) -> None:
+    """Put ``text`` at ``path`` (mode 0600) by a rename. Raises ``OSError``."""
+    staged = (stage or path.parent) / f".{path.name[:80]}.{secrets.token_hex(4)}"
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        staged.replace(path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+
+
+def _version_of(path: Path) -> str:
+    try:
+        held: Any = json.loads(path.read_text(encoding="utf-8"))
+        return str(held["version_info"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,161 @@
+"""Says when a request that found no healthy task may go on, and to whom (the agent's end of ``render/hold.py``).
+
+Envoy asks once for each held request and waits for the answer: 200 with the cluster to go to as soon as one that
+serves the same service is healthy, 429 when the time is up or too many wait already. Whoever waits is woken by a
+change of the table or of what Envoy finds healthy, never by polling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from hunqi.gateway.model import RouteTable, Target
+from hunqi.gateway.render.common import HEADER_HOLD
+
+DEFAULT_HOLD_S: Final = 30.0
+_REMEMBERED: Final = 10_000
+_BACKLOG: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """What requests wait for, whichever revision is to have them."""
+
+    app: str
+    service: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    targets: tuple[Target, ...]
+    hold_s: float
+
+
+class Holds:
+    """The requests that wait at one gateway. For one event loop."""
+
+    def __init__(self, *, max_held: int, choose: random.Random | None = None) -> None:
+        """At most ``max_held`` wait at a time; ``choose`` picks among weighted targets."""
+        self._max_held = max_held
+        self._choose = choose or random.Random()  # noqa: S311 - a share of traffic, no secret
+        self._changed = asyncio.Condition()
+        self._services: dict[ServicePort, _Service] = {}
+        self._clusters: dict[str, tuple[ServicePort, float]] = {}
+        self._healthy: frozenset[str] = frozenset()
+        self._held = 0
+
+    @property
+    def held(self) -> int:
+        """How many wait now."""
+        return self._held
+
+    async def update(self, table: RouteTable) -> None:
+        """Take in who serves what from now on."""
+        self._services = _services(table)
+        for cluster in table.clusters.values():
+            self._clusters.pop(cluster.name, None)
+            port = int(cluster.name.rpartition(":")[2] or 0)
+            self._clusters[cluster.name] = (ServicePort(cluster.app, cluster.service, port), cluster.hold_s)
+        while len(self._clusters) > max(_REMEMBERED, len(table.clusters)):
+            del self._clusters[next(iter(self._clusters))]
+        self._max_held = table.edge.max_held
+        await self._notify()
+
+    async def found_healthy(self, clusters: Collection[str]) -> None:
+        """Take in which clusters have a task that is healthy and takes requests."""
+        if self._healthy != (healthy := frozenset(clusters)):
+            self._healthy = healthy
+            await self._notify()
+
+    async def wait(self, key: str) -> str | None:
+        """Wait until a request held for ``key`` (a cluster, or ``app/service:port``) may go on.
+
+        Returns the cluster to go to; None when the time is up, or at once when too many wait or nobody knows ``key``.
+        """
+        wanted, hold_s = self._wanted(key)
+        if wanted is None or self._held >= self._max_held:
+            return None
+        self._held += 1
+        try:
+            async with asyncio.timeout(hold_s), self._changed:
+                while (found := self._serving(wanted, key)) is None:
+                    await self._changed.wait()
+                return found
+        except TimeoutError:
+            return None
+        finally:
+            self._held -= 1
+
+    def _wanted(self, key: str) -> tuple[ServicePort | None, float]:
+        if key in self._clusters:
+            return self._clusters[key]
+        app, slash, rest = key.partition("/")
+        service, _, port = rest.rpartition(":")
+        if not slash or not port.isdecimal():
+            return None, 0.0
+        wanted = ServicePort(app, service, int(port))
+        return wanted, self._services[wanted].hold_s if wanted in self._services else DEFAULT_HOLD_S
+
+    def _serving(self, wanted: ServicePort, key: str) -> str | None:
+        service = self._services.get(wanted)
+        targets = [each for each in service.targets if each.cluster in self._healthy] if service else []
+        if any(each.cluster == key for each in targets):
+            return key
+        if targets:
+            return self._choose.choices(targets, weights=[max(each.weight, 1) for each in targets])[0].cluster
+        return None
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def _services(table: RouteTable) -> dict[ServicePort, _Service]:
+    """Who has the traffic of each service and port, by any route: from outside and from inside."""
+    targets: dict[ServicePort, dict[str, Target]] = defaultdict(dict)
+    hold_s: dict[ServicePort, float] = defaultdict(float)
+    for route in table.routes:
+        key = ServicePort(route.app, route.service, route.spec.port)
+        targets[key].update({each.cluster: each for each in route.targets if each.weight > 0})
+        hold_s[key] = max(hold_s[key], route.spec.hold_s)
+    for inside in table.internal:
+        key = ServicePort(inside.app, inside.service, inside.port)
+        targets[key].update({each.cluster: each for each in inside.targets if each.weight > 0})
+        hold_s[key] = max(hold_s[key], inside.hold_s)
+    return {key: _Service(tuple(found.values()), hold_s[key]) for key, found in targets.items()}
+
+
+@asynccontextmanager
+async def serve_holds(holds: Holds, socket: Path) -> AsyncGenerator[None]:
+    """Answer Envoy's questions at the unix socket ``socket`` (owner only) for as long as the block."""
+
+    async def answer(request: web.Request) -> web.Response:
+        found = await holds.wait(request.headers.get(HEADER_HOLD, ""))
+        if found is not None:
+            return web.Response(headers={HEADER_HOLD: found})
+        text = "The service does not answer at the moment.\n"
+        return web.Response(status=429, headers={"retry-after": "5"}, text=text)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
+    await runner.setup()
+    with contextlib.suppress(FileNotFoundError):
+        socket.unlink()
+    try:
+        await web.UnixSite(runner, socket, backlog=_BACKLOG).start()
+        socket.chmod(0o600)
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,254 @@
+"""Routes from outside: hosts, paths and headers to the Swarm services behind them.
+
+A route becomes one to five entries of Envoy's: redirect to https, body too big, and for the forwarding one entry for
+safe methods (retried when the answer fails to come) and one for all others (retried only while nothing was sent). In a
+host, entries are tried exact path first, then longest prefix, then most header conditions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from hunqi.apps.model import Protocol, RouteSpec
+from hunqi.gateway.model import Edge, Place, Route, RouteTable, Target
+from hunqi.gateway.render.common import (
+    ACME,
+    HEADER_HELD,
+    HEADER_HOLD,
+    HOLD,
+    JSON,
+    header,
+    headers,
+    message,
+    metadata,
+    seconds,
+)
+from hunqi.gateway.render.policies import body_policy, header_match, route_policies
+
+PUBLIC: Final = "public"
+"""The route configuration of everything that is reached from outside."""
+SAFE_METHODS: Final = "GET|HEAD|OPTIONS"
+
+_LARGEST: Final = 2**63 - 1
+_CHALLENGE: Final = "/.well-known/acme-challenge/"
+_OURS: Final = [HEADER_HOLD, HEADER_HELD]
+_RETRY_SAFE: Final = "connect-failure,refused-stream,reset,reset-before-request"
+_RETRY_UNSENT: Final = "connect-failure,refused-stream,reset-before-request"
+_ATTEMPTS_UNSENT: Final = 3
+"""Failed connections until the task is given up (``clusters``), and one more for whoever takes over."""
+_CODES: Final[Mapping[int, str]] = {
+    301: "MOVED_PERMANENTLY",
+    302: "FOUND",
+    303: "SEE_OTHER",
+    307: "TEMPORARY_REDIRECT",
+    308: "PERMANENT_REDIRECT",
+}
+_NOTHING: Final[JSON] = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+
+
+def is_http(route: Route) -> bool:
+    """Whether Envoy reads the route's requests (and does not only carry its bytes)."""
+    return route.spec.protocol in {Protocol.HTTP1, Protocol.HTTP2} and route.spec.tls != "passthrough"
+
+
+def render_public(table: RouteTable, place: Place) -> JSON:
+    """Return the route configuration ``public``. Hosts that nothing is routed to get a 404 that says nothing."""
+    hosts: dict[str, list[Route]] = defaultdict(list)
+    for route in table.routes:
+        if is_http(route):
+            for host in route.spec.hosts or ("*",):
+                hosts[host.lower()].append(route)
+    hosts.setdefault("*", [])
+    return message(
+        "envoy.config.route.v3.RouteConfiguration",
+        name=PUBLIC,
+        ignore_port_in_host_matching=True,
+        request_headers_to_remove=_OURS,
+        most_specific_header_mutations_wins=True,
+        virtual_hosts=[_host(host, hosts[host], table, place) for host in sorted(hosts)],
+    )
+
+
+def render_targets(targets: Collection[Target]) -> JSON:
+    """Return the part of a route action that says whom to send to.
+
+    Without a target, requests wait at the hold; the caller adds the header that says for which service.
+    """
+    live = [each for each in targets if each.weight > 0]
+    if not live:
+        return {"cluster": HOLD}
+    if len(live) == 1:
+        return {"cluster": live[0].cluster}
+    return {"weighted_clusters": {"clusters": [{"name": each.cluster, "weight": each.weight} for each in live]}}
+
+
+def forwarding(match: JSON, entry: JSON, action: JSON, *, retries: int) -> list[JSON]:
+    """Return the entries of one route: safe methods apart, so that nothing else is ever sent twice."""
+    unsent = {**action, "retry_policy": _retry(_RETRY_UNSENT, _ATTEMPTS_UNSENT)}
+    if retries <= 0:
+        return [{"match": match, **entry, "route": unsent}]
+    method = {"name": ":method", "string_match": {"safe_regex": {"regex": SAFE_METHODS}}}
+    safe_match = {**match, "headers": [*match.get("headers", ()), method]}
+    safe = {**action, "retry_policy": _retry(_RETRY_SAFE, max(retries, _ATTEMPTS_UNSENT))}
+    return [{"match": safe_match, **entry, "route": safe}, {"match": match, **entry, "route": unsent}]
+
+
+def _retry(on: str, attempts: int) -> JSON:
+    return {
+        "retry_on": on,
+        "num_retries": attempts,
+        "retry_host_predicate": [_PREVIOUS],
+        "host_selection_retry_max_attempts": 5,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.050s"},
+    }
+
+
+_PREVIOUS: Final[JSON] = {
+    "name": "envoy.retry_host_predicates.previous_hosts",
+    "typed_config": message("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+}
+
+
+def _host(host: str, routes: list[Route], table: RouteTable, place: Place) -> JSON:
+    entries: list[JSON] = []
+    if table.edge.acme_challenge:
+        entries.append({"match": {"prefix": _CHALLENGE}, "route": {"cluster": ACME, "timeout": "5s"}})
+    for route in sorted(routes, key=_precedence):
+        entries += _entries(route, table.edge, host)
+    entries.append(_NOTHING)
+    return {"name": host, "domains": [host], "routes": entries}
+
+
+def _precedence(route: Route) -> tuple[bool, int, int, str, str]:
+    path = route.spec.path
+    exact = path.startswith("=")
+    return (not exact, -len(path.removeprefix("=").rstrip("/")), -len(route.spec.headers), route.app, route.service)
+
+
+def _entries(route: Route, edge: Edge, host: str) -> list[JSON]:
+    spec = route.spec
+    match = _match(spec)
+    entries: list[JSON] = []
+    if edge.redirect_to_https and spec.tls != "off" and host != "*" and spec.redirect is None:
+        entries.append({"match": _over_plain_http(match), "redirect": _to_https(edge, 308)})
+    named = {"metadata": metadata(app=route.app, service=route.service)}
+    if route.maintenance is not None:
+        return [*entries, {"match": match, **named, **_maintenance(route.maintenance)}]
+    if spec.redirect is not None:
+        where = match if spec.redirect != "https" else _over_plain_http(match)
+        return [*entries, {"match": where, **named, "redirect": _redirect(spec, edge)}]
+    return entries + _forwarded(route, match, named)
+
+
+def _forwarded(route: Route, match: JSON, named: JSON) -> list[JSON]:
+    spec = route.spec
+    entry: JSON = {**named, "request_headers_to_add": headers(spec.request_headers)}
+    action = _action(route)
+    if action.get("cluster") == HOLD:
+        entry["request_headers_to_add"].append(header(HEADER_HOLD, f"{route.app}/{route.service}:{spec.port}"))
+        entry["request_headers_to_remove"] = []
+    if spec.response_headers:
+        entry["response_headers_to_add"] = headers(spec.response_headers)
+    policies = route_policies(spec)
+    if spec.body_limit_bytes is None:
+        return forwarding(match, _with(entry, policies), action, retries=spec.retries)
+    told = {"name": "content-length", "present_match": True}
+    too_much = {"name": "content-length", "range_match": {"start": spec.body_limit_bytes + 1, "end": _LARGEST}}
+    counted = {**policies, **body_policy(spec.body_limit_bytes)}
+    return [
+        {"match": _also(match, too_much), **named, "direct_response": {"status": 413}},
+        *forwarding(_also(match, told), _with(entry, policies), action, retries=spec.retries),
+        *forwarding(_without_body(match), _with(entry, policies), action, retries=spec.retries),
+        *forwarding(match, _with(entry, counted), action, retries=0),
+    ]
+
+
+def _action(route: Route) -> JSON:
+    spec = route.spec
+    action: dict[str, Any] = {
+        **render_targets(route.targets),
+        "timeout": seconds(spec.timeout_s),
+        "idle_timeout": seconds(spec.idle_timeout_s),
+    }
+    if spec.host_rewrite:
+        action["host_rewrite_literal"] = spec.host_rewrite
+    prefix = spec.path.removeprefix("=")
+    if spec.strip_prefix and prefix != "/":
+        action["regex_rewrite"] = _rewrite(prefix, "")
+    elif spec.replace_prefix is not None:
+        action["regex_rewrite"] = _rewrite(prefix, spec.replace_prefix)
+    return action
+
+
+def _rewrite(prefix: str, replacement: str) -> JSON:
+    """By whole segments: ``/shop`` and ``/shop/x`` become ``/`` and ``/x`` (or what is to stand instead)."""
+    quoted = "".join(each if each.isalnum() or each in "/-_" else "\\" + each for each in prefix.rstrip("/"))
+    instead = replacement.rstrip("/").replace("\\", "\\\\")
+    return {"pattern": {"regex": f"^{quoted}/*(.*)$"}, "substitution": f"{instead}/\\1"}
+
+
+def _match(spec: RouteSpec) -> JSON:
+    path: JSON
+    if spec.path.startswith("="):
+        path = {"path": spec.path[1:]}
+    elif spec.path.rstrip("/"):
+        path = {"path_separated_prefix": spec.path.rstrip("/")}
+    else:
+        path = {"prefix": "/"}
+    if spec.headers:
+        path["headers"] = [header_match(each) for each in spec.headers]
+    return path
+
+
+def _also(match: JSON, condition: JSON) -> JSON:
+    return {**match, "headers": [*match.get("headers", ()), condition]}
+
+
+def _without_body(match: JSON) -> JSON:
+    return _also(match, {"name": ":method", "string_match": {"safe_regex": {"regex": SAFE_METHODS}}})
+
+
+def _over_plain_http(match: JSON) -> JSON:
+    return _also(match, {"name": "x-forwarded-proto", "string_match": {"exact": "http"}})
+
+
+def _to_https(edge: Edge, code: int) -> JSON:
+    redirect: JSON = {"https_redirect": True, "response_code": _CODES[code]}
+    if edge.https_port != 443:
+        redirect["port_redirect"] = edge.https_port
+    return redirect
+
+
+def _redirect(spec: RouteSpec, edge: Edge) -> JSON:
+    code = spec.redirect_code if spec.redirect_code in _CODES else 308
+    if spec.redirect == "https":
+        return _to_https(edge, code)
+    url = urlsplit(spec.redirect or "")
+    redirect: JSON = {"response_code": _CODES[code]}
+    if url.scheme:
+        redirect["scheme_redirect"] = url.scheme
+    if url.hostname:
+        redirect["host_redirect"] = url.hostname
+    if url.port:
+        redirect["port_redirect"] = url.port
+    if url.path.rstrip("/"):
+        redirect["path_redirect"] = url.path + (f"?{url.query}" if url.query else "")
+    return redirect
+
+
+def _maintenance(text: str) -> JSON:
+    return {
+        "direct_response": {"status": 503, "body": {"inline_string": text}},
+        "response_headers_to_add": [
+            header("content-type", "text/html; charset=utf-8" if text.lstrip().startswith("<") else "text/plain"),
+            header("retry-after", "30"),
+            header("cache-control", "no-store"),
+        ],
+    }
+
+
+def _with(entry: JSON, policies: JSON) -> JSON:
+    return {**entry, "typed_per_filter_config": policies} if policies else entry

@@ -1,0 +1,90 @@
+"""What control and agents say to each other, as values (JSON by ``kit.codec``), and the frames of their streams.
+
+A stream (exec, forward) is a WebSocket. Binary frames of exec begin with a byte that names the channel; text frames are
+JSON objects: ``{"resize": [columns, rows]}`` and ``{"eof": true}`` towards the task, ``{"exit": code}`` and
+``{"error": {"code", "message"}}`` from it. Binary frames of forward are the bytes themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from hunqi.gateway.model import GatewayReport
+
+STDIN: Final = 0
+STDOUT: Final = 1
+STDERR: Final = 2
+
+MAX_WAIT_S: Final = 60.0
+"""Longest long-poll of a report."""
+MAX_DRAIN_S: Final = 3600.0
+"""Longest wait for a drain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenTable:
+    """The answer to a table: the version that the agent works by now."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a gateway has, and the token with which to ask for the next change."""
+
+    seq: str
+    report: GatewayReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainOrder:
+    """Take these tasks (ids in the Swarm) out of the gateway, and wait until they have no request open."""
+
+    tasks: tuple[str, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainAnswer:
+    """``busy`` are the tasks that still had requests open when the time was over."""
+
+    busy: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecRequest:
+    """A command in a running container of ours."""
+
+    container: str
+    command: tuple[str, ...]
+    tty: bool = False
+    stdin: bool = False
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    user: str = ""
+    workdir: str = ""
+    columns: int = 80
+    rows: int = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinOrder:
+    """Images whose content the node's mirror keeps whatever happens: reference → why. Replaces the last order."""
+
+    pins: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageList:
+    """References, as services have them (``127.0.0.1:5000/…@sha256:…``)."""
+
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageAnswer:
+    """``done`` are references for which it holds, ``failures`` says of the others why not."""
+
+    done: tuple[str, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict[str, str])

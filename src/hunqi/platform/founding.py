@@ -1,0 +1,148 @@
+"""What is made once for a cluster: its id, the key that seals its secrets, its authority, this machine's certificates.
+
+Each is made where it is missing and kept where it is there, so that a run that was cut short is completed by the next
+one. The cluster's id also lies in the Swarm itself (a config), which is how a second machine learns that this Swarm has
+a Hunqi already.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Final
+
+from hunqi.engine.client import Docker
+from hunqi.engine.errors import ConflictError, NotFoundError
+from hunqi.engine.model import LABEL_CLUSTER, LABEL_KIND
+from hunqi.errors import UserError
+from hunqi.kit import codec
+from hunqi.kit.files import write_atomic
+from hunqi.nodes.authority import ClusterAuthority, make_request
+from hunqi.nodes.identity import Credential, Role, TlsPaths
+from hunqi.platform.errors import SettingsError
+from hunqi.platform.settings import LOOPBACK, PlatformSettings, write_private
+from hunqi.state.sealing import Sealer, load_sealer
+
+CONFIG_NAME: Final = "hunqi-cluster"
+KIND: Final = "cluster"
+SEAL_CONTEXT: Final = "cluster/authority"
+_TOKEN_BYTES: Final = 24
+
+
+class OtherClusterError(UserError):
+    """The Swarm that is here belongs to another Hunqi than this data directory."""
+
+    code: ClassVar[str] = "platform.other-cluster"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Which cluster this machine belongs to, and its node's id in the Swarm."""
+
+    cluster: str
+    node: str
+
+
+def load_membership(settings: PlatformSettings) -> Membership | None:
+    """Return what this machine belongs to, or None before its first ``hunqi up`` or ``hunqi join``."""
+    try:
+        return codec.loads(Membership, settings.cluster_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, codec.CodecError) as error:
+        raise SettingsError(f"{settings.cluster_file} cannot be read: {error}") from error
+
+
+def save_membership(settings: PlatformSettings, membership: Membership) -> None:
+    """Write what this machine belongs to. Raises ``SettingsError``."""
+    write_private(settings.cluster_file, codec.dumps(membership) + "\n")
+
+
+async def claim_swarm(settings: PlatformSettings, docker: Docker, *, node: str) -> Membership:
+    """Return this machine's cluster, made if there is none, and write it into the Swarm.
+
+    Raises :class:`OtherClusterError` where the Swarm belongs to another Hunqi.
+    """
+    held, there = load_membership(settings), await _cluster_in(docker)
+    if held is not None and there is not None and held.cluster != there:
+        raise OtherClusterError(
+            f"this Swarm belongs to the Hunqi {there}, and {settings.data_dir} to {held.cluster}: "
+            "use the data directory that belongs to it (--data), or hunqi recover"
+        )
+    if held is None and there is not None:
+        raise OtherClusterError(
+            f"this Swarm has a Hunqi already ({there}): hunqi join TOKEN adds this machine to it; "
+            "if its control is lost, hunqi recover makes a new one here"
+        )
+    membership = Membership(cluster=held.cluster if held else secrets.token_hex(6), node=node)
+    if membership != held:
+        save_membership(settings, membership)
+    if there is None:
+        await _write_into(docker, membership.cluster)
+    return membership
+
+
+def make_keys(settings: PlatformSettings, membership: Membership, *, now: datetime) -> ClusterAuthority:
+    """Make what is missing of the cluster's key, its authority and this machine's certificates; return the authority.
+
+    Raises ``SettingsError`` and the errors of ``hunqi.state.sealing``.
+    """
+    for directory in (settings.control_dir, settings.agent_dir, settings.run_dir, settings.log_dir):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    authority = _authority(settings, membership.cluster, load_sealer(settings.cluster_key_file), now=now)
+    hosts = [LOOPBACK, *([settings.advertise] if settings.advertise else [])]
+    issue_to(settings.agent_tls, authority, Role.AGENT, hosts=hosts, now=now)
+    issue_to(settings.mirror_tls, authority, Role.MIRROR, hosts=hosts, now=now)
+    issue_to(settings.control_tls, authority, Role.CONTROL, hosts=hosts, now=now)
+    return authority
+
+
+def issue_to(paths: TlsPaths, authority: ClusterAuthority, role: Role, *, hosts: Sequence[str], now: datetime) -> None:
+    """Write a key, its certificate and the authority's, unless they are there for the same authority."""
+    present = all(path.exists() for path in (paths.cert, paths.key, paths.ca))
+    if present and paths.ca.read_text() == authority.ca_pem:
+        return
+    key, request = make_request()
+    write_private(paths.key, key)
+    write_private(paths.ca, authority.ca_pem)
+    write_private(paths.cert, authority.sign(request, role, hosts=hosts, now=now))
+
+
+def make_setup_token(settings: PlatformSettings) -> str | None:
+    """Return a new setup token, or None if there was one already. It is shown once; control forgets it when used."""
+    path = settings.setup_token_file
+    if path.exists() or (settings.control_dir / "setup-done").exists():
+        return None
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    write_private(path, token + "\n")
+    return token
+
+
+def _authority(settings: PlatformSettings, cluster: str, sealer: Sealer, *, now: datetime) -> ClusterAuthority:
+    path = settings.authority_file
+    if path.exists():
+        held = json.loads(sealer.open(path.read_bytes(), context=SEAL_CONTEXT))
+        return ClusterAuthority(cluster, Credential(cert_pem=held["cert"], key_pem=held["key"]))
+    authority = ClusterAuthority.make(cluster, now=now)
+    held = json.dumps({"cert": authority.credential.cert_pem, "key": authority.credential.key_pem})
+    write_atomic(path, sealer.seal(held.encode(), context=SEAL_CONTEXT), mode=0o600)
+    return authority
+
+
+async def _cluster_in(docker: Docker) -> str | None:
+    try:
+        config = await docker.configs.inspect(CONFIG_NAME)
+    except NotFoundError:
+        return None
+    return config.labels.get(LABEL_CLUSTER)
+
+
+async def _write_into(docker: Docker, cluster: str) -> None:
+    labels = {LABEL_CLUSTER: cluster, LABEL_KIND: KIND}
+    try:
+        await docker.configs.create(CONFIG_NAME, json.dumps({"cluster": cluster}).encode(), labels=labels)
+    except ConflictError as error:
+        raise OtherClusterError("another Hunqi has just taken this Swarm: run hunqi up again") from error
