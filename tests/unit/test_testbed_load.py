@@ -114,7 +114,7 @@ class _Handler(socketserver.StreamRequestHandler):
 @pytest.fixture
 def server() -> Iterator[_Server]:
     with _Server() as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield running
         running.shutdown()
@@ -122,7 +122,7 @@ def server() -> Iterator[_Server]:
 
 
 def loaded(server: _Server, path: str, *, posts: float = 0.0, timeout_s: float = 1.0) -> Report:
-    spec = Load(targets=(server.target,), path=path, rate=100, duration_s=1.0, posts=posts, timeout_s=timeout_s)
+    spec = Load(targets=(server.target,), path=path, rate=200, duration_s=0.5, posts=posts, timeout_s=timeout_s)
     with load(spec) as running:
         return running.wait(timeout_s=20.0)
 
@@ -170,7 +170,7 @@ def test_latency_is_counted_from_the_intended_start(server: _Server) -> None:
     assert not report.failures
     begun = report.outcomes[0].at
     for number, found in enumerate(report.outcomes):
-        assert found.at == pytest.approx(begun + number / 100, abs=1e-4)
+        assert found.at == pytest.approx(begun + number / 200, abs=1e-4)
 
 
 def test_nobody_there_is_refused() -> None:
