@@ -1,5 +1,5 @@
 """The Swarm side of the engine as its users see it: satisfied by :class:`~hunqi.engine.client.Docker` and by
-:class:`~hunqi.engine.fake.FakeSwarm`, which pass one contract suite. Promises and errors stand at the real methods.
+:class:`~hunqi.engine.fake.swarm.FakeSwarm`, which pass one contract suite. Promises and errors stand at the real methods.
 """
 
 from __future__ import annotations
