@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import yaml
 from hypothesis import given
@@ -155,9 +157,5 @@ def test_what_a_yaml_writer_writes_is_read_back(value: object) -> None:
 
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        documents = read(text, "f.yaml")
-    except TreeError as error:
-        assert error.line >= 1
-    else:
-        assert all(node.file == "f.yaml" for node in documents)
+    with contextlib.suppress(TreeError):
+        assert all(node.file == "f.yaml" for node in read(text, "f.yaml"))
