@@ -24,7 +24,7 @@ def _compile(file: Path) -> Compiled:
                 Project(name=file.parent.name, files=files, entry=(file.name,), absent_variables=frozenset(absent))
             )
         except NeedsError as needs:
-            files |= {name: "content" for name in needs.files}  # a password that make sample makes
+            files |= dict.fromkeys(needs.files, "content")  # a password that make sample makes
             absent |= needs.variables
     raise AssertionError("the example refers to ever more files")
 
