@@ -135,6 +135,22 @@ async def test_a_gateway_that_does_not_run_has_nothing_open(tmp_path: Path) -> N
         assert await drains.drain(["b"], timeout_s=5) == {}
 
 
+async def test_a_gateway_that_is_not_found_yet_is_waited_for(tmp_path: Path) -> None:
+    gateway = MemoryGateway()
+    gateway.is_running, gateway.problem = False, "it is being started"
+    gateway.open["10.0.0.2"] = 1
+    tables, reports, drains = make(tmp_path, gateway)
+    async with running(tables.run(), reports.run()):
+        await tables.take(table_of("a", "b"))
+        draining = asyncio.create_task(drains.drain(["b"], timeout_s=20))
+        await asyncio.sleep(0.5)
+        gateway.is_running = True  # it had served all the time
+        await asyncio.sleep(0.5)
+        assert not draining.done()
+        gateway.open.clear()
+        assert await draining == {}
+
+
 async def test_the_last_healthy_endpoint_stays_until_another_serves(tmp_path: Path) -> None:
     gateway = MemoryGateway()
     gateway.unhealthy.add("10.0.0.2")

@@ -50,7 +50,7 @@ async def run_agent(
         loop.add_signal_handler(number, stopped.set)
     try:
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(_serve(settings, make_gateway, on_listening))
+            serving = group.create_task(serve_agent(settings, make_gateway=make_gateway, on_listening=on_listening))
             await stopped.wait()
             serving.cancel()
     finally:
@@ -58,9 +58,13 @@ async def run_agent(
             loop.remove_signal_handler(number)
 
 
-async def _serve(
-    settings: AgentSettings, make_gateway: GatewayFactory | None, on_listening: Callable[[], None]
+async def serve_agent(
+    settings: AgentSettings,
+    *,
+    make_gateway: GatewayFactory | None = None,
+    on_listening: Callable[[], None] = lambda: None,
 ) -> None:
+    """As :func:`run_agent`, until cancelled; signals are the caller's business."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         docker = await stack.enter_async_context(_docker(settings))

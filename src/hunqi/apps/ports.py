@@ -6,7 +6,7 @@ cluster's key for what must not lie in the clear.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,10 @@ class Observer(Protocol):
     @property
     def snapshot(self) -> Snapshot | None:
         """The last one; None before the first."""
+        ...
+
+    def follow(self) -> AsyncIterator[Snapshot]:
+        """Yield each new snapshot; a slow follower misses those between."""
         ...
 
     async def refresh(self) -> Snapshot:
@@ -66,4 +70,20 @@ class Seal(Protocol):
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
         """The reverse. Raises a ``DependencyError`` or ``UserError`` for what was not sealed so with this key."""
+        ...
+
+
+class Volumes(Protocol):
+    """Volumes of all nodes."""
+
+    async def remove(self, app: str) -> None:
+        """Remove the volumes that carry the app's label, on every node that can be reached."""
+        ...
+
+
+class Diagnosis(Protocol):
+    """What is known of a container on whichever node it is."""
+
+    async def health(self, node: str, container: str) -> str:
+        """Return what the container's healthcheck wrote last, empty if it has none or the node does not answer."""
         ...
