@@ -102,8 +102,9 @@ class NodeGateway:
         try:
             self._problem = await self._step(table)
         except (HunqiError, OSError) as error:
+            if str(error) != self._problem:
+                _log.warning("the gateway is not as it should be: %s", error)
             self._problem = str(error)
-            _log.warning("the gateway is not as it should be: %s", error)
 
     async def _step(self, table: RouteTable) -> str:
         """Look at all and do what is missing; return what cannot be done now."""
