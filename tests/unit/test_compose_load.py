@@ -86,7 +86,9 @@ def test_an_optional_file_may_be_absent() -> None:
 
     assert needs(text)[0] == {"e"}
     assert "ContainerSpec" not in service(text, absent_files=frozenset({"e"})).template
-    assert problems(text.replace("false", "true"), absent_files=frozenset({"e"})) == ["compose.yaml:1: there is no file 'e'"]
+    assert problems(text.replace("false", "true"), absent_files=frozenset({"e"})) == [
+        "compose.yaml:1: there is no file 'e'"
+    ]
 
 
 def test_later_variables_win_over_earlier_files() -> None:
@@ -141,7 +143,11 @@ def test_an_unknown_service_to_extend_is_named_with_a_guess() -> None:
 
 def test_includes_have_variables_and_a_directory_of_their_own() -> None:
     text = "include: [{path: sub/c.yaml}]\nservices: {a: {image: '$V'}}"
-    files = {"sub/c.yaml": "services: {b: {image: 'x:$V', volumes: ['./f:/f:ro']}}", "sub/.env": "V=inner", "sub/f": "data"}
+    files = {
+        "sub/c.yaml": "services: {b: {image: 'x:$V', volumes: ['./f:/f:ro']}}",
+        "sub/.env": "V=inner",
+        "sub/f": "data",
+    }
     found = compiled(text, files, absent_variables=frozenset({"V"}), images={"a": "y"})
 
     assert found.spec.services["b"].image == "x:inner"
@@ -161,7 +167,10 @@ def test_includes_in_a_circle_end() -> None:
 
 
 def test_the_same_definition_may_be_included_twice() -> None:
-    files = {"b.yaml": "services: {b: {image: x}}\nnetworks: {n: {internal: true}}", "c.yaml": "services: {b: {image: x}}"}
+    files = {
+        "b.yaml": "services: {b: {image: x}}\nnetworks: {n: {internal: true}}",
+        "c.yaml": "services: {b: {image: x}}",
+    }
 
     assert list(compiled("include: [b.yaml, c.yaml]", files).spec.services) == ["b"]
 

@@ -29,7 +29,7 @@ class Demand:
 
 
 def demand(spec: AppSpec) -> Demand:
-    """Return what the replicas reserve; global services count once, since nobody knows here how many nodes there are."""
+    """Return what the replicas reserve; a global service counts as one task, since nodes are not known here."""
     at_rest, surge = [0, 0], [0, 0]
     for service in spec.services.values():
         tasks = service.replicas if service.schedule is None else 0
@@ -37,9 +37,7 @@ def demand(spec: AppSpec) -> Demand:
         for index in (0, 1):
             at_rest[index] += tasks * reserved[index]
             surge[index] += tasks * reserved[index] * (2 if service.order is Order.START_FIRST else 1)
-    return Demand(
-        nano_cpus=at_rest[0], memory_bytes=at_rest[1], surge_nano_cpus=surge[0], surge_memory_bytes=surge[1]
-    )
+    return Demand(nano_cpus=at_rest[0], memory_bytes=at_rest[1], surge_nano_cpus=surge[0], surge_memory_bytes=surge[1])
 
 
 def explain(compiled: Compiled) -> tuple[str, ...]:

@@ -54,8 +54,9 @@ def mounts(
 def _from_others(section: Section, context: Context, chain: tuple[str, ...]) -> dict[str, Mount]:
     """Return the named volumes of the services of ``volumes_from``."""
     found: dict[str, Mount] = {}
-    services = dict(context.root.named("services"))
-    for text in section.texts("volumes_from"):
+    texts = section.texts("volumes_from")
+    services = dict(context.root.named("services")) if texts else {}
+    for text in texts:
         name, _, mode = text.partition(":")
         if mode not in {"", "ro", "rw"}:
             section.problem("volumes_from", f"{show(text)}: only services of the project have volumes to give")
