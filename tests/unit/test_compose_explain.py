@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +67,7 @@ def test_waves_come_after_what_they_depend_on_unless_there_is_a_circle(edges: di
     found = cycle(edges)
     if found:
         assert found[0] == found[-1]
-        assert all(after in edges[before] for before, after in zip(found, found[1:], strict=False))
+        assert all(after in edges[before] for before, after in pairwise(found))
         return
     order = waves(edges)
     place = {name: index for index, wave in enumerate(order) for name in wave}

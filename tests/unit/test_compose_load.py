@@ -50,7 +50,7 @@ def test_the_entry_files_are_asked_for_first() -> None:
 
 
 def test_an_entry_file_that_is_not_there_is_a_problem() -> None:
-    with pytest.raises(InvalidError, match="there is no file 'compose.yaml'"):
+    with pytest.raises(InvalidError, match=r"there is no file 'compose\.yaml'"):
         compile_project(project({}, absent_files=frozenset({"compose.yaml"})))
 
 
