@@ -90,7 +90,8 @@ class Task:
     image: str
     created_at: str
     updated_at: str
-    spec_version: int | None = None
+    version: int = 0
+    """Grows with each change of the task."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
