@@ -17,7 +17,7 @@ from hunqi.gateway.certificates import Source
 from hunqi.gateway.model import Certificate
 from testbed.authority import Authority
 from testbed.gateway import Gateway, free_port, gateway, table
-from testbed.programs import Daemon, find_program
+from testbed.programs import Daemon, accepts, find_program
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("gateway")]
 
@@ -48,12 +48,14 @@ def account(envoy_at: Gateway, tmp_path: Path) -> Iterator[AcmeAccount]:
     }
     (tmp_path / "pebble.json").write_text(json.dumps(config))
     names = [find_program("pebble-challtestsrv"), "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1"]
-    names += ["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-dns01", f":{dns}"]
+    names += ["-http01", "", "-https01", "", "-tlsalpn01", "", "-dns01", f":{dns}"]
     names += ["-management", f"127.0.0.1:{dns_control}"]
     command = [find_program("pebble"), "-config", str(tmp_path / "pebble.json"), "-dnsserver", f"127.0.0.1:{dns}"]
     env = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PATH": "/usr/bin:/bin"}
     with contextlib.ExitStack() as stack:
-        stack.callback(Daemon(names, log=tmp_path / "dns.log", env=env).stop)
+        resolver = Daemon(names, log=tmp_path / "dns.log", env=env)
+        stack.callback(resolver.stop)
+        resolver.wait_until(lambda: accepts("127.0.0.1", dns), timeout_s=15.0)
         daemon = Daemon(command, log=tmp_path / "pebble.log", env=env)
         stack.callback(daemon.stop)
         daemon.wait_until(lambda: "ACME directory available" in (tmp_path / "pebble.log").read_text(), timeout_s=15.0)
