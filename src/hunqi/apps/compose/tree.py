@@ -166,8 +166,6 @@ class _Builder:
             return _TAGS.get(tag or "")
         if tag == _TEXT_TAG and isinstance(event, yaml.ScalarEvent):
             return None
-        if tag == "!" and isinstance(event, yaml.ScalarEvent):
-            return None
         raise TreeError(line, f"the tag {tag[:60]!r} is not taken; only !reset and !override are")
 
     def _scalar(self, event: Any, line: int) -> None:
