@@ -11,11 +11,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support_gateway import service, serving
-from testbed.sample import give_sample
-from testbed.swarm import ONE_NODE, Bed
 
-from hunqi.apps.model import HealthSpec, RouteSpec
+from hunqi.apps.model import HealthSpec, Protocol, RouteSpec
 from hunqi.apps.serving import Serving
 from hunqi.engine.client import Docker
 from hunqi.engine.model import Snapshot
@@ -23,6 +20,9 @@ from hunqi.gateway.boxes import GatewaySettings
 from hunqi.gateway.model import Edge
 from hunqi.gateway.node import NodeGateway
 from hunqi.gateway.table import build_table
+from support_gateway import service, serving
+from testbed.sample import give_sample
+from testbed.swarm import ONE_NODE, Bed
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, ONE_NODE]
 
@@ -105,9 +105,11 @@ class World:
     async def ask(self, path: str = "/", host: str = "web.test") -> tuple[int, str]:
         connector = aiohttp.TCPConnector(force_close=True)
         timeout = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as client:
-            async with client.get(self.url(path), headers={"host": host}) as answer:
-                return answer.status, await answer.text()
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as client,
+            client.get(self.url(path), headers={"host": host}) as answer,
+        ):
+            return answer.status, await answer.text()
 
 
 @contextlib.asynccontextmanager
@@ -121,9 +123,13 @@ async def node_gateway(bed: Bed, docker: Docker, settings: GatewaySettings) -> A
             running.cancel()
 
 
+def enter(bed: Bed) -> tuple[str, ...]:
+    return ("nsenter", f"--net=/var/run/netns/{bed.first.name}")
+
+
 @pytest.fixture
 async def world(one_node: Bed, tmp_path: Path) -> AsyncIterator[World]:
-    settings = GatewaySettings(cluster="c1", node="node1", folder=tmp_path / "g", workers=2)
+    settings = GatewaySettings(cluster="c1", node="node1", folder=tmp_path / "g", enter=enter(one_node))
     try:
         async with (
             Docker(str(one_node.first.socket)) as docker,
@@ -167,6 +173,31 @@ async def test_a_node_serves_apps_and_their_names_inside(world: World) -> None:
     assert "shop_default" in await networks(world)
 
 
+async def test_ports_of_routes_are_led_to_the_gateway_and_no_others(world: World) -> None:
+    env = ["TCP_PORT=9000"]
+    await world.run_service("shop_web-r1", "shop_default", env=env)
+    tcp = RouteSpec(port=9000, protocol=Protocol.TCP, tcp_port=20007)
+    plain = service("web", routes=(tcp,), health=HealthSpec(interval_s=0.5), internal="tasks", internal_ports=())
+    await world.serve(serving(services=[plain]), healthy=1)
+    address = world.bed.first.address
+    await eventually(lambda: echo(address, 20007), lambda found: b"hello" in found)
+    assert await echo(address, 20008) == b""
+    await world.serve(web(), healthy=1)
+    await eventually(lambda: echo(address, 20007), lambda found: found == b"")
+
+
+async def echo(address: str, port: int) -> bytes:
+    try:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(address, port)
+            writer.write(b"hello\n")
+            found = await reader.readline()
+            writer.close()
+            return found
+    except (OSError, TimeoutError):
+        return b""
+
+
 async def test_what_dies_comes_back(world: World) -> None:
     await world.run_service("shop_web-r1", "shop_default")
     await world.serve(web(), healthy=1)
@@ -200,9 +231,9 @@ async def test_another_gateway_takes_over_without_a_refused_connection(world: Wo
         kept = group.create_task(load(world, stop, keep=True))
         await asyncio.sleep(1.0)
         # Another command line, as another version of Envoy would have: the keeper takes it for another kind.
-        world.gateway._settings = replace(world.settings, workers=1)  # noqa: SLF001
-        world.gateway._keeper._settings = world.gateway._settings  # noqa: SLF001
-        world.gateway._dirty.set()  # noqa: SLF001
+        world.gateway._settings = replace(world.settings, workers=1)
+        world.gateway._keeper._settings = world.gateway._settings
+        world.gateway._dirty.set()
         await eventually(names(world), lambda found: len(found) == 3)
         # Longer than the old one goes on accepting.
         await asyncio.sleep(20.0)

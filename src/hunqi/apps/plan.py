@@ -9,10 +9,11 @@ that is replaced stop-first has its old one kept at zero replicas until the swit
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from hunqi.apps.model import DeployState, Order, Revision, ServiceSpec
-from hunqi.apps.operations import Replacing
+from hunqi.apps.operations import Replacing, ServiceProgress
 from hunqi.apps.pinning import choose_pins, pinned_node
 from hunqi.apps.plan_ground import missing_ground, surplus_ground
 from hunqi.apps.plan_removal import plan_removal
@@ -21,7 +22,7 @@ from hunqi.apps.retiring import Retiring
 from hunqi.apps.situation import Situation, in_order, scalable
 from hunqi.apps.standing import Judged, Standing
 from hunqi.apps.state import DeployRecord, Desired
-from hunqi.apps.steps import Advance, Fail, NoteStarted, PinVolumes, Plan, PutService, ScaleService, ServiceState, Step
+from hunqi.apps.steps import Advance, Fail, NoteStarted, PinVolumes, Plan, PutService, ScaleService, Step
 
 SWITCH_TIMEOUT_S: Final = 60.0
 """How long every live gateway may take to work by the new routes."""
@@ -43,7 +44,7 @@ class _Planning:
         self._at = situation
         self._steps: list[Step] = []
         self._waits: list[str] = []
-        self._states: list[ServiceState] = []
+        self._states: list[ServiceProgress] = []
         self._retiring = Retiring(situation)
         self._next_deadline: float | None = None
 
@@ -54,7 +55,7 @@ class _Planning:
             return self._settle()
         match deploy.state:
             case DeployState.PENDING:
-                return self._await_images(deploy)
+                return self._await_images(deploy, target)
             case DeployState.STARTING:
                 return self._bring_up(deploy, target)
             case DeployState.SWITCHING:
@@ -63,7 +64,7 @@ class _Planning:
                 return self._settle()
 
     # the states of a deploy
-    def _await_images(self, deploy: DeployRecord) -> Plan:
+    def _await_images(self, deploy: DeployRecord, target: Revision) -> Plan:
         at = self._at
         if at.facts.spread:
             self._steps.append(
@@ -79,7 +80,8 @@ class _Planning:
             self._waits.append(at.facts.spread_sentence or "the images are being brought to the nodes")
         if at.live is not None:
             self._bring(at.live, None)
-        return self._done(at.live)
+        images = frozenset(each.image for each in target.spec.services.values())
+        return replace(self._done(at.live), awaits_spread=images)
 
     def _bring_up(self, deploy: DeployRecord, target: Revision) -> Plan:
         at = self._at
@@ -170,14 +172,17 @@ class _Planning:
     def _bring(self, goal: Revision, deploy: DeployRecord | None) -> bool:
         """Bring every service of ``goal`` to what it should be; return whether all are ready."""
         at = self._at
-        self._steps.extend(missing_ground(at, goal))
+        ground = missing_ground(at, goal)
+        self._steps.extend(ground)
         ready = True
         for service in in_order(goal):
             spec = goal.spec.services[service]
             judged = at.judge(goal, service)
             standing = at.standings.get(at.name(goal, service))
             sentence = judged.sentence
-            if standing is None:
+            if standing is None and ground:
+                sentence = f"{spec.name} waits for its networks, secrets and configs"
+            elif standing is None:
                 sentence = self._start(goal, spec, deploying=deploy is not None)
             else:
                 self._correct(goal, spec, standing)
@@ -188,7 +193,7 @@ class _Planning:
                 self._waits.append(sentence)
             state = "healthy" if judged.ready else "starting" if standing else "waiting"
             self._states.append(
-                ServiceState(
+                ServiceProgress(
                     service=service, state=state, ready=judged.count, wanted=at.wanted(spec), sentence=sentence
                 )
             )

@@ -40,6 +40,8 @@ class GatewaySettings:
     """Of the sandbox; its Envoys are named after it."""
     workers: int = 2
     heap_bytes: int = HEAP_BYTES
+    enter: tuple[str, ...] = ()
+    """Put before commands that set rules of the network, where the machine's network is not this process's."""
     host_ip: str = ""
     """The address of the machine to publish at; empty means all."""
 
