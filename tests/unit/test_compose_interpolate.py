@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,9 @@ def test_what_is_no_template_is_refused(template: str) -> None:
         substitute(template, VARIABLES.get)
 
 
-@pytest.mark.parametrize(("template", "says"), [("${U:?set U}", "set U"), ("${EMPTY:?}", "EMPTY"), ("${U?$NAME}", "web")])
+@pytest.mark.parametrize(
+    ("template", "says"), [("${U:?set U}", "set U"), ("${EMPTY:?}", "EMPTY"), ("${U?$NAME}", "web")]
+)
 def test_a_variable_that_must_be_set_says_so(template: str, says: str) -> None:
     with pytest.raises(TemplateError, match=says):
         substitute(template, VARIABLES.get)
@@ -111,12 +115,8 @@ def test_a_value_is_not_a_template(value: str) -> None:
 
 @given(st.text(st.sampled_from("${}:-?+AB_1 "), max_size=30))
 def test_any_text_is_a_template_or_refused(text: str) -> None:
-    try:
-        found = substitute(text, {"A": "a"}.get)
-    except TemplateError as error:
-        assert str(error)
-    else:
-        assert isinstance(found, str)
+    with contextlib.suppress(TemplateError):
+        assert "${A}" not in substitute(text.replace("$$", ""), {"A": "a"}.get)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,9 @@ def test_raw_files_are_taken_as_they_stand() -> None:
     assert parse_env_file("K='$A' #x\nL=\nM", VARIABLES.get, raw=True) == {"K": "'$A' #x", "L": "", "M": None}
 
 
-@pytest.mark.parametrize(("text", "line"), [("a=1\n=2", 2), ("a='1\n2", 1), ("a=1\nb='x' y", 2), ("1a=2", 1), ("a=$1", 1)])
+@pytest.mark.parametrize(
+    ("text", "line"), [("a=1\n=2", 2), ("a='1\n2", 1), ("a=1\nb='x' y", 2), ("1a=2", 1), ("a=$1", 1)]
+)
 def test_a_line_that_cannot_be_read_is_named(text: str, line: int) -> None:
     with pytest.raises(EnvFileError) as caught:
         parse_env_file(text, {}.get)
@@ -173,9 +175,5 @@ def test_a_single_quoted_value_is_literal(value: str) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_file_of_variables_or_refused(text: str) -> None:
-    try:
-        found = parse_env_file(text, {}.get)
-    except EnvFileError as error:
-        assert error.line >= 1
-    else:
-        assert all(name for name in found)
+    with contextlib.suppress(EnvFileError):
+        assert all(name for name in parse_env_file(text, {}.get))

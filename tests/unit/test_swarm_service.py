@@ -1,4 +1,4 @@
-"""A service as the Engine API has it: names, labels, drains, what counts as a change, and what Swarm must not expand."""
+"""A service as the Engine API has it: names, labels, drains, what counts as a change, what Swarm must not expand."""
 
 from __future__ import annotations
 
@@ -66,13 +66,19 @@ DB = ServiceSpec(
     ),
     secrets=(Grant(source="key", target="key", mode=0o400),),
     configs=(Grant(source="conf", target="/etc/x.conf"),),
-    template={"ContainerSpec": {"Env": ["A=1"], "Labels": {"team": "x"}}, "Placement": {"Constraints": ["node.role==worker"]}},
+    template={
+        "ContainerSpec": {"Env": ["A=1"], "Labels": {"team": "x"}},
+        "Placement": {"Constraints": ["node.role==worker"]},
+    },
 )
 APP = AppSpec(
     name="shop",
     services={"web": WEB, "db": DB},
     networks={"default": NetworkSpec(name="default"), "host": NetworkSpec(name="host", external="host")},
-    volumes={"data": VolumeSpec(name="data", labels={"backup": "yes"}), "shared": VolumeSpec(name="shared", external="nfs")},
+    volumes={
+        "data": VolumeSpec(name="data", labels={"backup": "yes"}),
+        "shared": VolumeSpec(name="shared", external="nfs"),
+    },
     secrets={"key": PayloadSpec(name="key", digest="sha256:" + "a" * 64)},
     configs={"conf": PayloadSpec(name="conf", digest="sha256:" + "b" * 64)},
 )
@@ -184,7 +190,10 @@ def test_a_node_is_one_more_constraint() -> None:
     [
         (replace(WEB, mode=Mode.GLOBAL), {"Global": {}}),
         (replace(WEB, mode=Mode.GLOBAL_JOB), {"GlobalJob": {}}),
-        (replace(WEB, mode=Mode.REPLICATED_JOB, completions=5), {"ReplicatedJob": {"MaxConcurrent": 3, "TotalCompletions": 5}}),
+        (
+            replace(WEB, mode=Mode.REPLICATED_JOB, completions=5),
+            {"ReplicatedJob": {"MaxConcurrent": 3, "TotalCompletions": 5}},
+        ),
         (replace(WEB, replicas=0), {"Replicated": {"Replicas": 0}}),
     ],
 )
@@ -246,7 +255,9 @@ def test_what_reaches_a_task_replaces_it(field: str) -> None:
 
 
 def test_losing_the_last_route_changes_how_it_is_stopped() -> None:
-    assert service_hash(APP, replace(WEB, routes=(), internal="tasks")) != service_hash(APP, replace(WEB, internal="tasks"))
+    assert service_hash(APP, replace(WEB, routes=(), internal="tasks")) != service_hash(
+        APP, replace(WEB, internal="tasks")
+    )
 
 
 def test_the_content_of_a_secret_replaces_tasks() -> None:
@@ -277,7 +288,9 @@ def test_two_services_never_have_one_name(a: str, x: str, m: int, b: str, y: str
 
 
 def test_networks_are_overlays_that_gateways_can_join() -> None:
-    network = NetworkSpec(name="back", internal=True, encrypted=True, subnets=("10.1.0.0/24",), labels={"io.hunqi.app": "x"})
+    network = NetworkSpec(
+        name="back", internal=True, encrypted=True, subnets=("10.1.0.0/24",), labels={"io.hunqi.app": "x"}
+    )
     body = network_body("shop", network, cluster="c")
 
     assert body["Name"] == "shop_back"
@@ -288,7 +301,13 @@ def test_networks_are_overlays_that_gateways_can_join() -> None:
 
 
 def test_payloads_have_their_driver_of_templates() -> None:
-    body = payload_body("shop", PayloadSpec(name="c", digest="sha256:" + "b" * 64, template="golang"), "aGk=", cluster="c", kind="config")
+    body = payload_body(
+        "shop",
+        PayloadSpec(name="c", digest="sha256:" + "b" * 64, template="golang"),
+        "aGk=",
+        cluster="c",
+        kind="config",
+    )
 
     assert body["Name"] == "shop_c-bbbbbbbbbbbb"
     assert body["Templating"] == {"Name": "golang"}

@@ -38,7 +38,7 @@ def send_signal(pid: int, container: str, number: int) -> None:
         raise GoneError(f"process {pid} of container {container[:12]} is gone") from error
     try:
         # Looked at with the descriptor open: from here on the number cannot pass to another process unseen.
-        if container not in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8"):
+        if not container or container not in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8"):
             raise GoneError(f"process {pid} is not of container {container[:12]}")
         signal.pidfd_send_signal(descriptor, number)
     except OSError as error:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final, cast
 
@@ -30,6 +31,7 @@ _EXIT_STEP_S: Final = 0.05
 _MAX_FRAME: Final = 4 * 1024 * 1024
 _PIECE: Final = 256 * 1024
 _MAX_PORT: Final = 65535
+_CONTAINER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -123,11 +125,13 @@ class Streams:
 
     async def _ours(self, container: str) -> Container:
         """Return a running container of the cluster. Raises :class:`NotOursError`."""
+        if not _CONTAINER.fullmatch(container):
+            raise NotOursError(container)
         try:
             found = await self._docker.containers.inspect(container)
         except NotFoundError as error:
             raise NotOursError(container) from error
-        if not container or found.labels.get(LABEL_CLUSTER) != self._cluster or not found.running:
+        if found.labels.get(LABEL_CLUSTER) != self._cluster or not found.running:
             raise NotOursError(container)
         return found
 

@@ -151,6 +151,7 @@ class TaskView:
     since: str
     container: str | None = None
     address: str | None = None
+    node_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

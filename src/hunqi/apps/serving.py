@@ -52,6 +52,14 @@ class Serving:
     problems: tuple[str, ...] = field(default=(), compare=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surge:
+    """What the emptying of nodes asks of apps meanwhile: the reconciler takes it for wanted, and adds it itself too."""
+
+    extra: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Swarm service → replicas that it is to have beyond what its app asks for."""
+
+
 class Waited(StrEnum):
     """How a wait on the gateways ended."""
 

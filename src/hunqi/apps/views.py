@@ -68,6 +68,7 @@ class AppViews:
                     revision=standing.revision,
                     slot=task.slot,
                     node=nodes.get(task.node_id or "", task.node_id or ""),
+                    node_id=task.node_id or "",
                     state=task.state.value,
                     desired=task.desired_state.value,
                     healthy=task.id in report.healthy if routed and task.serving else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,27 +46,62 @@ class DrainStep(StrEnum):
     """How far the emptying of a node is; each is entered before what it says is done."""
 
     PAUSE = "pause"
-    """Nothing new is placed there."""
+    """Nothing new is placed there; what to surge is reckoned."""
     SURGE = "surge"
     """Services that have tasks there get as many more elsewhere, and these must be found healthy."""
-    QUIET = "quiet"
-    """The tasks there take nothing new; what they have is waited for."""
     DRAIN = "drain"
-    """The engine stops them; the surge is taken back."""
+    """The engine stops the tasks there, each by way of a drain in every gateway."""
+    RETURN = "return"
+    """The surge is taken back: what goes are the engine's replacements that it has held back so far."""
+    EMPTYING = "emptying"
+    """The last tasks there are on their way out."""
     EMPTY = "empty"
-    """Nothing runs there any more."""
+    """Nothing of the apps runs there any more."""
+    ACTIVATE = "activate"
+    """It takes tasks again, and what was started elsewhere meanwhile goes."""
+    CAUGHT = "caught"
+    """Somebody else drained it: one more elsewhere at once, since the engine holds replacements back."""
+    RELEASE = "release"
+    """What was started then goes."""
+
+
+SURGING: Final = frozenset({DrainStep.SURGE, DrainStep.DRAIN, DrainStep.CAUGHT})
+"""The steps in which services are meant to have more replicas than their apps ask for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """A service in surge: it had ``base`` replicas, and is to have ``more`` besides."""
+
+    base: int
+    more: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainProgress:
-    """Where the emptying of a node is. ``base`` are the replicas of services before it, by Swarm service."""
+    """Where the emptying of a node is."""
 
     step: DrainStep = DrainStep.PAUSE
-    surge: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Swarm service → replicas that it has more than its app asks for."""
-    since: str = ""
-    sentence: str = ""
-    """What was done last and why, for people."""
+    surge: Mapping[str, Extra] = field(default_factory=dict[str, Extra])
+    """By Swarm service."""
+    since: float = 0.0
+    """Seconds since 1970 at which the step was entered."""
+    force: bool = False
+    """Whether services that cannot be healthy elsewhere are stopped all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """What control remembers of a node. ``address`` and ``agent`` are empty for one without an agent."""
+
+    node: str
+    name: str
+    address: str = ""
+    agent: str = ""
+    intent: Intent = Intent.ACTIVE
+    progress: DrainProgress | None = None
+    joined_at: str = ""
+    seen_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
