@@ -29,7 +29,7 @@ class Swarm:
         """Make a Swarm of this node and return the node's id.
 
         ``advertise``: address or interface; ``pools``: CIDRs from which networks get their subnets of
-        ``subnet_size`` bits. Raises ``NotManagerError`` where the node is in one already (Docker's 503).
+        ``subnet_size`` bits. Raises ``ConflictError`` where the node is in one already.
         """
         body: dict[str, Any] = {"ListenAddr": listen, "AdvertiseAddr": advertise, "Spec": {}}
         if pools:
@@ -37,6 +37,9 @@ class Swarm:
         return str(await self._transport.call("POST", "/swarm/init", body=body, timeout_s=_JOIN_S))
 
     async def join(self, *, managers: Sequence[str], token: str, advertise: str, listen: str = "0.0.0.0:2377") -> None:
-        """Join the Swarm of ``managers`` (``address:port``) in the role that the token gives."""
+        """Join the Swarm of ``managers`` (``address:port``) in the role that the token gives.
+
+        Raises ``ConflictError`` where the node is in one already.
+        """
         body = {"RemoteAddrs": list(managers), "JoinToken": token, "AdvertiseAddr": advertise, "ListenAddr": listen}
         await self._transport.call("POST", "/swarm/join", body=body, timeout_s=_JOIN_S)

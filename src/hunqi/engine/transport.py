@@ -44,6 +44,8 @@ _WORDS: Final[tuple[tuple[str, type[Exception]], ...]] = (
     ("has active endpoints", InUseError),
     ("using its referenced image", InUseError),
     ("already exists", ConflictError),
+    ("already part of a swarm", ConflictError),
+    ("is not connected to", NotFoundError),
 )
 _LOST_NETWORK: Final = re.compile(r"network \S+ not found")
 """A service on a network that is not there: a 500 in Docker 20.10."""

@@ -159,7 +159,7 @@ class FakeNetworks:
         self._reach()
         data, joined = self._find(network), self._container(container)
         if data["Id"] in joined:
-            raise EngineRefusedError(f"endpoint with name {container} already exists in network {data['Name']}")
+            raise ConflictError(f"endpoint with name {container} already exists in network {data['Name']}")
         joined[data["Id"]] = address or self._world.take_address(data["Id"])
         self.aliases[container, data["Id"]] = tuple(aliases)
 
@@ -168,7 +168,7 @@ class FakeNetworks:
         self._reach()
         data, joined = self._find(network), self._container(container)
         if joined.pop(data["Id"], None) is None:
-            raise EngineRefusedError(f"container {container} is not connected to network {data['Name']}")
+            raise NotFoundError(f"container {container} is not connected to network {data['Name']}")
         self.aliases.pop((container, data["Id"]), None)
 
     def _container(self, name: str) -> dict[str, str]:
