@@ -16,11 +16,12 @@ from typing import Final
 from rich.console import Console
 from tools.bench.model import Row
 from tools.bench.page import json_of, table_of, versions, write_section
-from tools.bench_cluster import ROOT, absence, added, cut, deploys, effect, many, starting
+from tools.bench_cluster import ROOT, absence, added, cut, deploys, effect, many, reconcile, starting
 from tools.bench_cluster.session import Session
 
 SCENARIOS: Final[Mapping[str, Callable[[Session], Iterator[Row]]]] = {
     "many": many.measure,
+    "reconcile": reconcile.measure,
     "added": added.measure,
     "starting": starting.measure,
     "worker": starting.measure_worker,
