@@ -112,8 +112,9 @@ def test_what_is_no_plain_yaml_is_refused_with_its_line(text: str, line: int, sa
 def test_depth_is_bounded() -> None:
     read("[" * MAX_DEPTH + "]" * MAX_DEPTH, "f.yaml")
 
-    with pytest.raises(TreeError, match="deep"):
-        read("[" * 200_000, "f.yaml")
+    for depth in (MAX_DEPTH + 1, 200_000):
+        with pytest.raises(TreeError, match=r"deep|depth"):
+            read("[" * depth + "]" * depth, "f.yaml")
 
 
 def test_an_anchor_that_holds_itself_is_refused() -> None:
@@ -141,8 +142,12 @@ def test_as_many_values_as_are_allowed_are_read() -> None:
     assert one("[" + "x," * (MAX_NODES - 10) + "]").size == MAX_NODES - 9
 
 
+# Line breaks of YAML 1.1 that its writer leaves bare in quotes, where they fold.
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.text(st.characters(codec="utf-8"), max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.text(st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029"), max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcxyz", min_size=1), inner, max_size=4),
     max_leaves=12,
 )
