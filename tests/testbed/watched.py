@@ -73,11 +73,12 @@ def watched(
     rest_s: float = 20.0,
     targets: tuple[tuple[str, int], ...] | None = None,
     timeout_s: float = 10.0,
+    keep: bool = False,
     say: Callable[[str], None] = lambda _text: None,
 ) -> Generator[Watched]:
     """Deploy an app of three replicas, put it under load for ``rest_s``, then run the block, still under load.
 
-    The app is removed afterwards; the load's report is there when the block has ended.
+    The app is removed afterwards unless it is to be kept; the load's report is there when the block has ended.
     """
     with collector(product.bed.gateway) as told:
         own = {"COLLECT": told.address, **(env or {})}
@@ -104,4 +105,5 @@ def watched(
                 time.sleep(_SETTLE_S)
                 watching.report = running.stop()
         finally:
-            product.remove(name)
+            if not keep:
+                product.remove(name)
