@@ -88,7 +88,8 @@ class Cluster:
         while True:
             with suppress(HunqiError):
                 for task in await self.swarm.tasks.list():
-                    if task.state is TaskState.RUNNING and task.desired_state in {TaskState.SHUTDOWN, TaskState.REMOVE}:
+                    stopping = task.desired_state in {TaskState.SHUTDOWN, TaskState.REMOVE}
+                    if stopping and task.state in {TaskState.RUNNING, TaskState.STARTING}:
                         self.swarm.end_task(task.id, 0)
             await asyncio.sleep(0.02)
 

@@ -37,7 +37,7 @@ class PollingObserver:
             waiting = self._new
             await waiting.wait()
 
-    async def refresh(self) -> Snapshot:
+    async def refresh(self, *, app: str | None = None) -> Snapshot:
         engine, taken = self._engine, time.monotonic()
         services = await engine.services.list(self._labels)
         tasks: dict[str, list[Task]] = {service.id: [] for service in services}

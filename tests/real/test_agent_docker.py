@@ -343,7 +343,7 @@ async def test_containers_that_are_not_ours_are_not_there(one_node: Bed, tmp_pat
 async def test_an_agent_that_starts_before_docker_waits_for_it(one_node: Bed, tmp_path: Path) -> None:
     authority = ClusterAuthority.make(CLUSTER, now=NOW)
     link = tmp_path / "docker.sock"
-    settings, _ = agent_settings(tmp_path / "n1", authority, "n1", docker_socket=link)
+    settings, _ = agent_settings(tmp_path / "n1", authority, "n1", docker_socket=link, has_gateway=False)
     listening = asyncio.Event()
     async with running(serve_agent(settings, on_listening=listening.set)):
         await asyncio.sleep(0.5)

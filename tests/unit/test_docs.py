@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -106,7 +107,8 @@ def test_flags_typed_on_a_page_exist(page: Path) -> None:
             at = part.find("hunqi ")
             name = _named(part[at:]) if at >= 0 else None
             if name is not None:
-                typed = [found[0] for word in shlex.split(part[at:]) if (found := _FLAG.match(word))]
+                ours = itertools.takewhile(lambda word: word != "--", shlex.split(part[at:]))
+                typed = [found[0] for word in ours if (found := _FLAG.match(word))]
                 unknown += [f"{name} {flag}" for flag in typed if flag not in _flags(COMMANDS[name])]
     alone = {found[0] for text in inline if text.startswith("--") and (found := _FLAG.match(text))}
     unknown += alone - _FLAGS_OF_OTHERS - {flag for command in COMMANDS.values() for flag in _flags(command)}

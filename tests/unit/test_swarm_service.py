@@ -1,4 +1,4 @@
-"""A service as the Engine API has it: names, labels, drains, what counts as a change, and what Swarm must not expand."""
+"""A service as the Engine API has it: names, labels, drains, what counts as a change, what Swarm must not expand."""
 
 from __future__ import annotations
 

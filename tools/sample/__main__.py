@@ -37,6 +37,7 @@ libgdbm-compat4 libpam-modules libpam-modules-bin libsemanage2 libsemanage-commo
 """
 """What only the scripts of packages need, which are not run here, and PostgreSQL's compiler of queries."""
 WITHOUT: Final = frozenset(_NOT_NEEDED.split())
+NAMES: Final = ("shop/app:1", "shop/redis:1", "shop/db:1")
 _ENVIRONMENT: Final = ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/lib/postgresql/15/bin", "LANG=C.UTF-8"]
 
 
@@ -118,7 +119,7 @@ def _images(work: Path, layers: dict[str, Layer]) -> list[Image]:
     python = ["PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH=/app"]
     return [
         Image(
-            name="shop/app:1",
+            name=NAMES[0],
             layers=[layers["base"], layers["python"], app],
             config={
                 "User": "999:999",
@@ -129,7 +130,7 @@ def _images(work: Path, layers: dict[str, Layer]) -> list[Image]:
             },
         ),
         Image(
-            name="shop/redis:1",
+            name=NAMES[1],
             layers=[layers["base"], layers["redis"]],
             config={
                 "User": "999:999",
@@ -140,7 +141,7 @@ def _images(work: Path, layers: dict[str, Layer]) -> list[Image]:
             },
         ),
         Image(
-            name="shop/db:1",
+            name=NAMES[2],
             layers=[layers["base"], layers["postgres"], start],
             config={
                 "User": "999:999",

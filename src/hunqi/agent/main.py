@@ -24,6 +24,8 @@ from hunqi.agent.streams import Streams
 from hunqi.agent.tables import Tables
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
+from hunqi.gateway.boxes import GatewaySettings
+from hunqi.gateway.node import NodeGateway
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.identity import client_context
 
@@ -34,10 +36,25 @@ GatewayFactory = Callable[[AgentSettings, Docker], Gateway]
 """Makes the gateway of a node that keeps one."""
 
 
+def node_gateway(settings: AgentSettings, docker: Docker) -> Gateway:
+    """Return the node's gateway: Envoy in containers."""
+    return NodeGateway(
+        docker,
+        GatewaySettings(
+            cluster=settings.cluster,
+            node=settings.node,
+            folder=settings.data_dir / "gateway",
+            name=settings.gateway_name,
+            workers=settings.gateway_workers,
+            host_ip=settings.gateway_host_ip,
+        ),
+    )
+
+
 async def run_agent(
     settings: AgentSettings,
     *,
-    make_gateway: GatewayFactory | None = None,
+    make_gateway: GatewayFactory = node_gateway,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled. The gateway's containers and all tasks live on.
@@ -61,17 +78,14 @@ async def run_agent(
 async def serve_agent(
     settings: AgentSettings,
     *,
-    make_gateway: GatewayFactory | None = None,
+    make_gateway: GatewayFactory = node_gateway,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """As :func:`run_agent`, until cancelled; signals are the caller's business."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         docker = await stack.enter_async_context(_docker(settings))
-        if settings.has_gateway and make_gateway:
-            gateway: Gateway = make_gateway(settings, docker)
-        else:
-            gateway = NoGateway(settings.node)
+        gateway = make_gateway(settings, docker) if settings.has_gateway else NoGateway(settings.node)
         roster = RosterFile(settings.data_dir)
         roster.load()
         peers = AgentClient(client_context(settings.tls), roster.current)

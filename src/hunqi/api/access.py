@@ -30,6 +30,7 @@ _LEADERS: Final = frozenset(
     {
         Action.APP_DEPLOY,
         Action.APP_OPERATE,
+        Action.APP_ENTER,
         Action.APP_VARIABLES,
         Action.APP_ROUTES,
         Action.APP_REMOVE,

@@ -93,7 +93,7 @@ def _describe(api: FastAPI) -> None:
             return api.openapi_schema
         schema = made()
         components = schema.setdefault("components", {})
-        components.setdefault("schemas", {})["Problem"] = _PROBLEM
+        components.setdefault("schemas", {})["ApiProblem"] = _PROBLEM
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
         components["securitySchemes"] = {
@@ -110,7 +110,7 @@ def _describe(api: FastAPI) -> None:
 
 
 def _describe_errors(operation: dict[str, Any]) -> None:
-    problem = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    problem = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ApiProblem"}}}
     responses = operation["responses"]
     responses.pop("422", None)
     responses["default"] = {"description": "An error.", "content": problem}

@@ -232,12 +232,16 @@ class JoinTokenBody(ReasonBody):
 
 
 class JoinBody(Body):
-    """A machine that joins."""
+    """A machine that joins, as its agent's door hands it on."""
 
-    token: Hidden
+    secret: Hidden
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    address: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    csr_pem: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+    host: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    agent_port: int = Field(ge=1, le=65535)
+    agent_request: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+    """A certificate request, PEM."""
+    mirror_request: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+    node: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
 class CertificateBody(ReasonBody):

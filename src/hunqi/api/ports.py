@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from hunqi.apps.operations import AppOperations, Change
+from hunqi.nodes.join import JoinAnswer, JoinRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,55 +136,32 @@ class Nodes(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JoinToken:
-    """A token by which one machine joins; the secret is shown once."""
+class JoinTokenView:
+    """A token by which one machine joins; ``text`` is shown once, when it is made."""
 
     id: str
     role: str
     expires_at: datetime
-    secret: str = field(default="", repr=False)
-    used_by: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinRequest:
-    """What a machine sends to join. ``csr_pem`` asks for its agent's certificate."""
-
-    token: str = field(repr=False)
-    name: str
-    address: str
-    csr_pem: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinAnswer:
-    """What it needs for that: the Swarm's own token, its certificates, and the settings of the cluster."""
-
-    cluster: str
-    swarm_token: str = field(repr=False)
-    swarm_managers: tuple[str, ...]
-    certificate_pem: str
-    authority_pem: str
-    settings: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    text: str = field(default="", repr=False)
 
 
 class Joining(Protocol):
     """New machines."""
 
-    async def new_token(self, role: str, *, ttl_s: float, change: Change) -> JoinToken:
-        """Make a token, good once."""
+    async def new_token(self, role: str, *, valid_s: float, change: Change) -> JoinTokenView:
+        """Make a token, good for one machine. Raises ``NodeRefusedError``."""
         ...
 
-    async def tokens(self) -> Sequence[JoinToken]:
-        """Return those that are neither used nor expired, without secrets."""
+    async def tokens(self) -> Sequence[JoinTokenView]:
+        """Return those that are neither used nor expired, without texts."""
         ...
 
     async def revoke(self, token: str, change: Change) -> None:
         """Make one (by id) useless. Raises ``JoinTokenError``."""
         ...
 
-    async def join(self, request: JoinRequest) -> JoinAnswer:
-        """Admit a machine. Raises ``JoinTokenError``."""
+    async def answer(self, request: JoinRequest) -> JoinAnswer:
+        """Answer a machine that joins. Raises ``JoinTokenError``, ``NodeRefusedError``, ``AuthorityError``."""
         ...
 
 

@@ -58,6 +58,7 @@ RESYNC_S: Final = 120.0
 """How often every app is looked at though nothing happened, give or take a fifth."""
 _BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _STEP_TIMEOUT_S: Final = 60.0
+_PIN_PAUSE_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Controller:
         self._began = parts.clock()
         self._waits: Waits | None = None
         self._drift: Final = DriftWatch()
+        self._unpinned: Final = asyncio.Event()
 
     # for others
     def mark(self, app: str) -> None:
@@ -134,6 +136,7 @@ class Controller:
                 self._waits = Waits(group, self._parts.routing, self._parts.images, self._queue.mark)
                 group.create_task(self._resync())
                 group.create_task(self._watch())
+                group.create_task(self._pin())
                 for _ in range(WORKERS):
                     group.create_task(self._work())
         finally:
@@ -153,6 +156,17 @@ class Controller:
         async for apps in self._parts.watched.changes():
             for app in apps:
                 self._queue.mark(app)
+
+    async def _pin(self) -> None:
+        """Have the accelerators keep what retained revisions use, whenever deploys have begun or ended."""
+        while True:
+            self._unpinned.clear()
+            try:
+                await self._parts.images.pin(await self._store.retained_images())
+            except HunqiError as error:
+                _log.warning("images could not be pinned: %s", error)
+            await asyncio.sleep(_PIN_PAUSE_S)
+            await self._unpinned.wait()
 
     async def _work(self) -> None:
         while True:
@@ -176,7 +190,7 @@ class Controller:
         memory = self._memory.setdefault(app, _Memory())
         kept = await self._store.find(app)
         stale, memory.stale = memory.stale, False
-        snapshot = await self._parts.watched.snapshot(fresh=stale)
+        snapshot = await self._parts.watched.snapshot(fresh=app if stale else None)
         situation = await self._situation(kept, snapshot)
         made = plan(situation)
         self._offer(app, made)
@@ -257,7 +271,10 @@ class Controller:
             case Fail():
                 problem = await self._parts.diagnosing.problem(step, situation)
                 await self._transitions.do(step, kept, problem)
-            case Advance() | PinVolumes() | NoteStarted() | Forget():
+            case Advance() | Forget():
+                await self._transitions.do(step, kept)
+                self._unpinned.set()
+            case PinVolumes() | NoteStarted():
                 await self._transitions.do(step, kept)
             case _:
                 if isinstance(step, (RemoveService, ScaleService)):
@@ -330,6 +347,7 @@ class Controller:
         self._waiting().forget(app)
         self._queue.forget(app)
         self._parts.routing.withdraw(app)
+        self._parts.logs.forget(app)
 
     def _waiting(self) -> Waits:
         if self._waits is None:

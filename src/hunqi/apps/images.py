@@ -8,7 +8,7 @@ that the nodes' platforms are in it is checked here, so that it does not fail on
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +16,8 @@ from typing import Any, Final
 import aiohttp
 
 from hunqi.apps.errors import AcceleratorError, ImageError
-from hunqi.apps.ports import Pinned
+from hunqi.apps.ports import ImageNodes, Pinned
+from hunqi.engine.model import RegistryAuth
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import ImageReference
 
@@ -51,7 +52,7 @@ class Accelerator:
 
     def __init__(self, session: aiohttp.ClientSession, address: str, *, login: Login | None = None) -> None:
         self._session = session
-        self._address: Final = address
+        self.address: Final = address
         self._auth = aiohttp.BasicAuth(login.username, login.password) if login else None
 
     async def resolve(self, image: str, *, platforms: Collection[str]) -> Pinned:
@@ -70,11 +71,11 @@ class Accelerator:
             raise AcceleratorError(f"the accelerator gives no digest for {image}")
         if kind in _INDEXES:
             await self._check_platforms(image, path, str(digest), platforms)
-        return Pinned(reference=f"{self._address}/{path}@{digest}", digest=str(digest))
+        return Pinned(reference=f"{self.address}/{path}@{digest}", digest=str(digest))
 
     def path_of(self, reference: ImageReference) -> str:
         """Return the repository of a reference at the accelerator."""
-        if reference.host in {self._address, f"localhost:{self._address.rpartition(':')[2]}"}:
+        if reference.host in {self.address, f"localhost:{self.address.rpartition(':')[2]}"}:
             return reference.repository
         return f"{reference.host}/{reference.repository}"
 
@@ -96,7 +97,7 @@ class Accelerator:
 
     @asynccontextmanager
     async def _ask(self, method: str, path: str, reference: str) -> AsyncGenerator[aiohttp.ClientResponse]:
-        url = f"http://{self._address}/v2/{path}/manifests/{reference}"
+        url = f"http://{self.address}/v2/{path}/manifests/{reference}"
         timeout = aiohttp.ClientTimeout(connect=_CONNECT_S, total=_ANSWER_S)
         try:
             async with self._session.request(
@@ -105,7 +106,7 @@ class Accelerator:
                 yield answer
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise AcceleratorError(
-                f"the accelerator at {self._address} does not answer: {error or 'in time'}; hunqi status shows why"
+                f"the accelerator at {self.address} does not answer: {error or 'in time'}; hunqi status shows why"
             ) from error
 
     def _check(self, answer: aiohttp.ClientResponse, image: str) -> None:
@@ -120,6 +121,34 @@ class Accelerator:
                 raise AcceleratorError(f"the registry of {image} limits us: try again later")
             case status:
                 raise AcceleratorError(f"the accelerator answers {status} for {image}: try again, or see its log")
+
+
+class ClusterImages:
+    """Images by way of the accelerators of all nodes: the port ``Images`` whole."""
+
+    def __init__(self, accelerator: Accelerator, nodes: ImageNodes, *, login: Login | None = None) -> None:
+        self._accelerator = accelerator
+        self._nodes = nodes
+        self._login = login
+
+    async def resolve(self, image: str, *, platforms: Collection[str]) -> Pinned:
+        """See ``Accelerator``."""
+        return await self._accelerator.resolve(image, platforms=platforms)
+
+    async def pin(self, pins: Mapping[str, Collection[str]]) -> None:
+        """Tell every accelerator what retained revisions use."""
+        await self._nodes.pin(pins)
+
+    async def spread(self, references: Collection[str], *, copies: int) -> Sequence[str]:
+        """Have enough nodes hold the images; return a sentence per image that is not there yet."""
+        return await self._nodes.spread(references, copies=copies)
+
+    def registry_auth(self) -> RegistryAuth | None:
+        """Return the login with which services pull."""
+        if self._login is None:
+            return None
+        server = self._accelerator.address
+        return RegistryAuth(username=self._login.username, password=self._login.password, server=server)
 
 
 def _platforms(manifests: Iterable[Mapping[str, Any]]) -> Iterable[str]:

@@ -76,7 +76,7 @@ class AppLogs:
                 await asyncio.sleep(RESCAN_S)
 
     async def _standings(self, app: str, query: LogQuery) -> tuple[dict[str, str], list[Standing]]:
-        snapshot = await self._watched.snapshot(fresh=False)
+        snapshot = await self._watched.snapshot()
         nodes = {node.id: node.hostname for node in snapshot.nodes.values()}
         found = self._watched.standings(app, snapshot).values()
         return nodes, [each for each in found if not query.services or each.key in query.services]

@@ -1,8 +1,7 @@
-"""The observer as the reconciler uses it: one refresh for all who ask at once, the snapshot by app, who changed."""
+"""The observer as the reconciler uses it: the snapshot by app, and which apps changed."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -25,24 +24,17 @@ class Watched:
 
     def __init__(self, observer: Observer) -> None:
         self._observer: Final = observer
-        self._lock = asyncio.Lock()
-        self._asked = 0
-        self._covered = 0
         self._index: _Index | None = None
 
-    async def snapshot(self, *, fresh: bool) -> Snapshot:
-        """Return the last snapshot, or with ``fresh`` one begun after this call. Raises the engine's errors."""
+    async def snapshot(self, *, fresh: str | None = None) -> Snapshot:
+        """Return the last snapshot; with ``fresh``, an app, one in which that app is seen as it is after this call.
+
+        Raises the engine's errors.
+        """
         held = self._observer.snapshot
-        if held is not None and not fresh:
-            return held
-        self._asked += 1
-        mine = self._asked
-        async with self._lock:
-            held = self._observer.snapshot
-            if self._covered >= mine and held is not None:
-                return held
-            self._covered = self._asked
+        if held is None:
             return await self._observer.refresh()
+        return held if fresh is None else await self._observer.refresh(app=fresh)
 
     def standings(self, app: str, snapshot: Snapshot) -> dict[str, Standing]:
         """Return the Swarm services of ``app``, by name."""

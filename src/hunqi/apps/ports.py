@@ -25,8 +25,8 @@ class Observer(Protocol):
         """Yield each new snapshot; a slow follower misses those between."""
         ...
 
-    async def refresh(self) -> Snapshot:
-        """Observe now and return what is there: a snapshot begun after this call."""
+    async def refresh(self, *, app: str | None = None) -> Snapshot:
+        """Observe now and return a snapshot begun after this call; with ``app`` only what is its is looked at anew."""
         ...
 
 
@@ -58,6 +58,18 @@ class Images(Protocol):
 
     def registry_auth(self) -> RegistryAuth | None:
         """Return the read-only login with which services pull from the loopback accelerator."""
+        ...
+
+
+class ImageNodes(Protocol):
+    """The accelerators of all nodes: a part of ``Images``."""
+
+    async def pin(self, pins: Mapping[str, Collection[str]]) -> None:
+        """See ``Images``."""
+        ...
+
+    async def spread(self, references: Collection[str], *, copies: int) -> Sequence[str]:
+        """See ``Images``."""
         ...
 
 

@@ -98,7 +98,7 @@ class Preparing:
         if team is not None:
             await self._limits.check_quota(team, release.app, spec, scale)
         if release.replacing is None:
-            snapshot = await self._watched.snapshot(fresh=False)
+            snapshot = await self._watched.snapshot()
             check_room(spec, prepared, snapshot)
 
     async def check(self, app: str, submission: Submission) -> Checked:
@@ -134,7 +134,7 @@ class Preparing:
         return kept.app, live
 
     async def _pin(self, spec: AppSpec) -> AppSpec:
-        snapshot = await self._watched.snapshot(fresh=False)
+        snapshot = await self._watched.snapshot()
         platforms = {node.platform for node in snapshot.nodes.values() if node.state == "ready"}
         wanted = {service.image for service in spec.services.values()}
         slots = asyncio.Semaphore(_IMAGES_AT_ONCE)

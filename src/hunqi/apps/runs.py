@@ -84,7 +84,7 @@ class RunController:
     async def look(self) -> None:
         """Start what is due, and end what has ended."""
         runs = await self._parts.runs.open()
-        snapshot = await self._parts.watched.snapshot(fresh=False)
+        snapshot = await self._parts.watched.snapshot()
         for run in runs:
             await self._see(run, snapshot)
         now = self._now()
@@ -103,7 +103,7 @@ class RunController:
 
     async def stop(self, run: Run, change: Change) -> None:
         """Stop a run that has not ended."""
-        await self._remove(run, await self._parts.watched.snapshot(fresh=True))
+        await self._remove(run, await self._parts.watched.snapshot(fresh=run.app))
         await self._parts.runs.set(run, "cancelled", at=self._now(), actor=change.actor, reason=change.reason)
 
     @asynccontextmanager
@@ -128,7 +128,7 @@ class RunController:
 
     async def _create(self, run: Run, kept: Kept, revision: Revision, spec: ServiceSpec, request: RunRequest) -> None:
         parts = self._parts
-        snapshot = await parts.watched.snapshot(fresh=False)
+        snapshot = await parts.watched.snapshot()
         pins = kept.app.intent.pins
         node = next((pins[key] for key in local_volumes(revision.spec, spec) if key in pins), None)
         try:

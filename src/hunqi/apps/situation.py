@@ -96,7 +96,7 @@ class Situation:
             revision = self.revisions.get(standing.revision)
             return revision.spec.services.get(standing.key) if revision else None
         if len(specs) == 2 and specs[0] != specs[1]:
-            routes = tuple(dict.fromkeys((*specs[1].routes, *specs[0].routes)))
+            routes = (*specs[1].routes, *(each for each in specs[0].routes if each not in specs[1].routes))
             ports = tuple(dict.fromkeys((*specs[1].internal_ports, *specs[0].internal_ports)))
             return replace(specs[0], routes=routes, internal_ports=ports)
         return specs[0]

@@ -180,11 +180,15 @@ class AppStore:
             .values(retained=False)
         )
 
-    async def retained(self) -> list[Revision]:
-        """Return the retained revisions of all apps: those whose images are to be kept."""
+    async def retained_images(self) -> dict[str, set[str]]:
+        """Return, by app, the images of its retained revisions: those that are to be kept."""
+        query = select(REVISIONS.c.app, REVISIONS.c.spec).where(REVISIONS.c.retained)
+        images: dict[str, set[str]] = {}
         async with self.database.read() as connection:
-            rows = (await connection.execute(select(REVISIONS).where(REVISIONS.c.retained))).mappings().all()
-        return [_effective(row) for row in rows]
+            for row in (await connection.execute(query)).mappings():
+                services = json.loads(row["spec"])["services"]
+                images.setdefault(row["app"], set()).update(each["image"] for each in services.values())
+        return images
 
     # deploys
     async def add_deploy(self, connection: AsyncConnection, deploy: DeployRecord) -> None:

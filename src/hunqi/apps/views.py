@@ -40,7 +40,7 @@ class AppViews:
 
     async def list(self, *, teams: Sequence[str] | None = None) -> Sequence[AppView]:
         """Return all apps by name, or those of these teams (ids)."""
-        snapshot = await self._watched.snapshot(fresh=False)
+        snapshot = await self._watched.snapshot()
         return [
             await self._view(kept, snapshot, last=False)
             for kept in await self._store.all()
@@ -50,12 +50,12 @@ class AppViews:
     async def show(self, app: str) -> AppView:
         """Return one app. Raises ``AppNotFoundError``."""
         kept = await self._store.find(app)
-        return await self._view(kept, await self._watched.snapshot(fresh=False), last=True)
+        return await self._view(kept, await self._watched.snapshot(), last=True)
 
     async def tasks(self, app: str) -> Sequence[TaskView]:
         """Return the app's tasks, those that run first."""
         await self._store.find(app)
-        snapshot = await self._watched.snapshot(fresh=False)
+        snapshot = await self._watched.snapshot()
         nodes = {node.id: node.hostname for node in snapshot.nodes.values()}
         views: list[TaskView] = []
         for standing in self._watched.standings(app, snapshot).values():
@@ -68,6 +68,7 @@ class AppViews:
                     revision=standing.revision,
                     slot=task.slot,
                     node=nodes.get(task.node_id or "", task.node_id or ""),
+                    node_id=task.node_id or "",
                     state=task.state.value,
                     desired=task.desired_state.value,
                     healthy=task.id in report.healthy if routed and task.serving else None,

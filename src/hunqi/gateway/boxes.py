@@ -24,7 +24,6 @@ FOLDER: Final = "/gateway"
 """Where an Envoy sees its own folder."""
 DRAIN_S: Final = 15
 """How long an old Envoy goes on accepting, telling clients to connect anew, before it closes its listeners."""
-_OPEN_FILES: Final = 262_144
 _LOG: Final = {"Type": "json-file", "Config": {"max-size": "20m", "max-file": "3"}}
 
 
@@ -41,6 +40,8 @@ class GatewaySettings:
     """Of the sandbox; its Envoys are named after it."""
     workers: int = 2
     heap_bytes: int = HEAP_BYTES
+    enter: tuple[str, ...] = ()
+    """Put before commands that set rules of the network, where the machine's network is not this process's."""
     host_ip: str = ""
     """The address of the machine to publish at; empty means all."""
 
@@ -106,8 +107,6 @@ def envoy_box(settings: GatewaySettings, edge: Edge, image: str, sandbox: str) -
             **_confined(),
             "NetworkMode": f"container:{sandbox}",
             "Binds": [f"{settings.folder / digest}:{FOLDER}"],
-            "Ulimits": [{"Name": "nofile", "Soft": _OPEN_FILES, "Hard": _OPEN_FILES}],
-            "OomScoreAdj": -500,
         },
     }
     return _box(settings, f"{settings.name}-{digest}", KIND_ENVOY, spec, basis)

@@ -25,6 +25,7 @@ from hunqi.gateway.image import ensure_image, find_parts
 from hunqi.gateway.instance import Instance, folder_of, merge, open_instance, prepare
 from hunqi.gateway.keeper import Keeper, Stand
 from hunqi.gateway.model import Edge, EndpointState, GatewayReport, RouteTable
+from hunqi.gateway.ports import Ports, PortsFailedError, wanted_ports
 
 RESYNC_S: Final = 5.0
 """How often the containers are looked at when nothing has changed."""
@@ -32,6 +33,8 @@ LONGEST_DRAIN_S: Final = 3600.0
 """After this an old Envoy is removed with the connections it still has."""
 _HELD_S: Final = 0.05
 _READY_S: Final = 30.0
+_PORTS_S: Final = 60.0
+"""How often the rules of ports are set again, in case that somebody has removed them."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -46,6 +49,8 @@ class NodeGateway:
         self._keeper = Keeper(docker, settings)
         self._holds = Holds(max_held=Edge().max_held)
         self._table: RouteTable | None = None
+        self._ports = Ports(settings.enter)
+        self._ports_checked = 0.0
         self._instances: dict[str, Instance] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
         self._draining: dict[str, float] = {}
@@ -77,7 +82,7 @@ class NodeGateway:
         await self._holds.update(table)
         for each in list(self._instances.values()):
             await each.envoy.apply(table)
-        if before is None or (before.networks, before.edge) != (table.networks, table.edge) or not self._instances:
+        if before is None or _needs(before) != _needs(table) or not self._instances:
             self._dirty.set()
 
     async def observe(self) -> GatewayReport:
@@ -102,8 +107,9 @@ class NodeGateway:
         try:
             self._problem = await self._step(table)
         except (HunqiError, OSError) as error:
+            if str(error) != self._problem:
+                _log.warning("the gateway is not as it should be: %s", error)
             self._problem = str(error)
-            _log.warning("the gateway is not as it should be: %s", error)
 
     async def _step(self, table: RouteTable) -> str:
         """Look at all and do what is missing; return what cannot be done now."""
@@ -116,6 +122,7 @@ class NodeGateway:
         stand = await self._keeper.envoy(sandbox, edge, image)
         await self._adopt(stand, table)
         problems = await self._keeper.join(sandbox, table.networks)
+        problems += await self._lead_ports(sandbox, table)
         await self._retire(stand)
         await self._leave(sandbox, table)
         return "; ".join(problems)
@@ -171,6 +178,16 @@ class NodeGateway:
         await self._keeper.remove_envoy(digest)
         await asyncio.to_thread(shutil.rmtree, folder_of(self._settings, digest), ignore_errors=True)
 
+    async def _lead_ports(self, sandbox: Container, table: RouteTable) -> list[str]:
+        if time.monotonic() - self._ports_checked > _PORTS_S:
+            self._ports.forget()
+            self._ports_checked = time.monotonic()
+        try:
+            await self._ports.keep(wanted_ports(table), sandbox.addresses.get("bridge", ""))
+        except (PortsFailedError, ValueError) as error:
+            return [str(error)]
+        return []
+
     async def _leave(self, sandbox: Container, table: RouteTable) -> None:
         """Networks go when no Envoy works by a table that has them."""
         serving = [each for digest, each in self._instances.items() if digest not in self._draining]
@@ -198,3 +215,8 @@ class NodeGateway:
             self._wanted = ""
         if stack := self._stacks.pop(digest, None):
             await stack.aclose()
+
+
+def _needs(table: RouteTable) -> object:
+    """What a table asks of containers, networks and rules; all else is files."""
+    return table.networks, table.edge, wanted_ports(table)

@@ -17,9 +17,7 @@ from hunqi.api.paging import Cursor, Limit, Page, page_of
 from hunqi.api.ports import (
     BackupMade,
     CertificateView,
-    JoinAnswer,
-    JoinRequest,
-    JoinToken,
+    JoinTokenView,
     NodeChange,
     NodeView,
     PlatformStatus,
@@ -27,6 +25,7 @@ from hunqi.api.ports import (
 from hunqi.api.routes.apps import change_of
 from hunqi.identity.model import Actor, AppRef
 from hunqi.identity.policy import Action
+from hunqi.nodes.join import JoinAnswer, JoinRequest
 
 NodeName = Annotated[str, Path(min_length=1, max_length=128, description="A node's name or id.")]
 Id = Annotated[str, Path(min_length=1, max_length=64)]
@@ -110,13 +109,13 @@ def _joining(context: Context) -> APIRouter:
     joining = context.rooms.joining
 
     @guarded.add("POST", "/v1/join-tokens", Action.CLUSTER_CHANGE, status_code=201, openapi_extra=_SECRET)
-    async def create_join_token(body: JoinTokenBody, caller: Caller) -> JoinToken:
+    async def create_join_token(body: JoinTokenBody, caller: Caller) -> JoinTokenView:
         """Make a token by which one machine joins; shown only now."""
         change = change_of(caller, body.reason)
-        return await joining.new_token(body.role, ttl_s=body.minutes * 60.0, change=change)
+        return await joining.new_token(body.role, valid_s=body.minutes * 60.0, change=change)
 
     @guarded.add("GET", "/v1/join-tokens", Action.CLUSTER_CHANGE)
-    async def list_join_tokens(limit: Limit = 50, cursor: Cursor = None) -> Page[JoinToken]:
+    async def list_join_tokens(limit: Limit = 50, cursor: Cursor = None) -> Page[JoinTokenView]:
         """Return the join tokens that are still good, without secrets."""
         found = await joining.tokens()
         return page_of(found, key=lambda token: token.id, limit=limit, cursor=cursor)
@@ -129,8 +128,16 @@ def _joining(context: Context) -> APIRouter:
     @guarded.add("POST", "/v1/join", Action.JOIN, openapi_extra=_SECRET)
     async def join(body: JoinBody) -> JoinAnswer:
         """Admit a machine that shows a join token."""
-        token = body.token.get_secret_value()
-        return await joining.join(JoinRequest(token=token, name=body.name, address=body.address, csr_pem=body.csr_pem))
+        request = JoinRequest(
+            secret=body.secret.get_secret_value(),
+            name=body.name,
+            host=body.host,
+            agent_port=body.agent_port,
+            agent_request=body.agent_request,
+            mirror_request=body.mirror_request,
+            node=body.node,
+        )
+        return await joining.answer(request)
 
     return guarded.router
 

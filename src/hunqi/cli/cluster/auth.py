@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.text import Text
 
 from hunqi.cli.cluster import asking
-from hunqi.cli.cluster.calls import Api, ApiError, ApiUnreachableError, call_api, path_of
+from hunqi.cli.cluster.calls import Api, ApiUnreachableError, call_api, path_of
 from hunqi.cli.cluster.contexts import (
     Context,
     ContextError,
@@ -24,6 +24,8 @@ from hunqi.cli.cluster.contexts import (
 )
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_facts, print_json, print_rows
+from hunqi.client.errors import RefusedError, UnavailableError
+from hunqi.client.model import NewToken
 
 PASSWORD_VARIABLE: Final = "HUNQI_PASSWORD"  # noqa: S105  # the variable's name
 SETUP_VARIABLE: Final = "HUNQI_SETUP_TOKEN"
@@ -86,22 +88,20 @@ def login(
         password = asking.secret(
             "Password", from_stdin=password_stdin, variable=PASSWORD_VARIABLE, option="--password-stdin", twice=setup
         )
-        token = call_api(lambda api: _log_in(api, user, password, setup_token), context=wanted)
-        kept = replace(wanted, token=token, user=user)
+        made = call_api(lambda api: _log_in(api, user, password, setup_token), context=wanted)
+        kept = replace(wanted, token=made["secret"], token_id=made["token"]["id"], user=user)
     save_contexts(contexts.having(kept))
     out().print(Text(f"logged in at {kept.url} as {kept.user}"))
 
 
-async def _log_in(api: Api, name: str, password: str, setup_token: str | None) -> str:
+async def _log_in(api: Api, name: str, password: str, setup_token: str | None) -> NewToken:
     """Make the first user if there is a setup token, log in, and return a token of one's own."""
+    people = api.client.people
     if setup_token:
-        await api.post(path_of("setup"), {"token": setup_token, "name": name, "password": password})
-    me = await api.post(path_of("login"), {"name": name, "password": password})
-    api.headers = {"X-CSRF-Token": str(me["csrf"])}
-    label = f"hunqi login on {socket.gethostname()}"[:63]
-    made = await api.post(path_of("tokens"), {"name": label, "days": _TOKEN_DAYS})
-    await api.post(path_of("logout"))
-    return str(made["secret"])
+        await people.set_up(setup_token, name, password)
+    host = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower())
+    label = f"cli-{host}"[:63].rstrip(".-")
+    return await people.log_in(name, password, token_name=label, days=_TOKEN_DAYS)
 
 
 def _setup_token(path: Path | None) -> str:
@@ -122,23 +122,12 @@ def logout() -> None:
     if kept is None or kept.token is None:
         out().print("you are not logged in")
         return
-    with contextlib.suppress(ApiError, ApiUnreachableError):
-        asyncio.run(_revoke_own(kept))
-    save_contexts(contexts.having(replace(kept, token=None, user=None)))
+    if kept.token_id is not None:
+        number = kept.token_id
+        with contextlib.suppress(RefusedError, UnavailableError, ApiUnreachableError):
+            call_api(lambda api: api.client.people.revoke_token(number), context=kept)
+    save_contexts(contexts.having(replace(kept, token=None, token_id=None, user=None)))
     out().print(Text(f"logged out of {kept.url}"))
-
-
-async def _revoke_own(context: Context) -> None:
-    label = f"hunqi login on {socket.gethostname()}"[:63]
-    async with Api(context) as api:
-        tokens = await api.items(path_of("tokens"))
-        last = max((each for each in tokens if each["name"] == label), key=_last_used, default=None)
-        if last is not None:
-            await api.delete(path_of("tokens", last["id"]))
-
-
-def _last_used(token: dict[str, Any]) -> str:
-    return str(token.get("last_used_at") or "")
 
 
 def whoami(*, as_json: JsonOption = False) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -35,6 +35,8 @@ class Context:
     name: str
     url: str
     token: str | None = field(default=None, repr=False)
+    token_id: str | None = None
+    """By which ``hunqi logout`` makes the token useless."""
     user: str | None = None
     ca_file: str | None = None
     """An authority to believe for an https URL, besides the machine's own."""
@@ -104,6 +106,4 @@ def effective() -> Context:
     url, token = os.environ.get(URL_VARIABLE), os.environ.get(TOKEN_VARIABLE)
     if url and url.rstrip("/") != kept.url.rstrip("/"):
         kept = Context(name="environment", url=url)
-    return Context(
-        name=kept.name, url=kept.url.rstrip("/"), token=token or kept.token, user=kept.user, ca_file=kept.ca_file
-    )
+    return replace(kept, url=kept.url.rstrip("/"), token=token or kept.token)

@@ -13,7 +13,7 @@ from hunqi.cli.cluster.calls import Api, call_api, path_of
 from hunqi.cli.cluster.following import follow, render_note
 from hunqi.cli.cluster.given import AppArgument, DetachOption, ReasonOption
 from hunqi.cli.cluster.moments import ago
-from hunqi.cli.cluster.project import Project, Wanted, parse_images
+from hunqi.cli.cluster.project import find_project, name_of, parse_images
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json, print_rows
 
@@ -33,8 +33,9 @@ ImageOption = Annotated[
     typer.Option("--image", metavar="SERVICE=REF", help="Run this image in place of the file's. Repeatable."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="A key that is not honoured is an error.")]
-OutsideOption = Annotated[
-    bool, typer.Option("--allow-outside", help="Also send files that lie outside of the project's directory.")
+DirectoryOption = Annotated[
+    Path | None,
+    typer.Option("--project-directory", metavar="DIR", help="Out of it no file is sent. Default: the first file's."),
 ]
 
 
@@ -51,7 +52,7 @@ def deploy(
         typer.Option("--order", metavar="HOW", help="Where there is no room for two: stop-first or batches."),
     ] = None,
     team: Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Who a new app belongs to.")] = None,
-    allow_outside: OutsideOption = False,
+    project_directory: DirectoryOption = None,
     reason: ReasonOption = "",
     detach: DetachOption = False,
     as_json: JsonOption = False,
@@ -66,19 +67,17 @@ def deploy(
       [cyan]hunqi app deploy --image web=registry.example.com/shop/web:1.7 --reason "release 1.7"[/cyan]
       [cyan]hunqi app deploy -f compose.yaml -f compose.prod.yaml --env-file prod.env --strict[/cyan]
     """
-    wanted = Wanted(
-        env_files=env_file or (),
-        profiles=profile or (),
-        images=parse_images(image or ()),
-        reason=reason,
-        strict=strict,
-        order=order,
-        team=team,
-        allow_outside=allow_outside,
-    )
-    project = Project(file or [], wanted)
-    app = project.app_name(name)
-    begun = call_api(lambda api: project.send(api, path_of("apps", app, "deploys")))
+    project = find_project(file or (), directory=project_directory, env_files=env_file or ())
+    app = name_of(project, name)
+    options: dict[str, Any] = {
+        "profiles": profile or [],
+        "images": parse_images(image or ()),
+        "reason": reason,
+        "strict": strict,
+        "order": order,
+        "team": team,
+    }
+    begun = call_api(lambda api: api.client.deploys.deploy(app, project, options))
     follow(begun, detach=detach, as_json=as_json)
 
 
@@ -90,7 +89,7 @@ def check(
     profile: ProfileOption = None,
     image: ImageOption = None,
     strict: StrictOption = False,
-    allow_outside: OutsideOption = False,
+    project_directory: DirectoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a deploy would do, and which keys are not honoured, without doing anything.
@@ -103,16 +102,10 @@ def check(
       [cyan]hunqi app check -f compose.yaml --strict[/cyan]
           For CI: keys that would be ignored are errors.
     """
-    wanted = Wanted(
-        env_files=env_file or (),
-        profiles=profile or (),
-        images=parse_images(image or ()),
-        strict=strict,
-        allow_outside=allow_outside,
-    )
-    project = Project(file or [], wanted)
-    app = project.app_name(name)
-    found = call_api(lambda api: project.send(api, path_of("apps", app, "check")))
+    project = find_project(file or (), directory=project_directory, env_files=env_file or ())
+    app = name_of(project, name)
+    options: dict[str, Any] = {"profiles": profile or [], "images": parse_images(image or ()), "strict": strict}
+    found = call_api(lambda api: api.client.deploys.check(app, project, options))
     if as_json:
         print_json(found)
     else:

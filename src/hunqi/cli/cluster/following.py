@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hunqi.cli.cluster.calls import Api, ApiUnreachableError, call_api, path_of
+from hunqi.cli.cluster.calls import Api, call_api, path_of
 from hunqi.cli.show import print_json
+from hunqi.client.errors import UnavailableError, UnreachableError
 from hunqi.errors import UserError
 
 JSON = Mapping[str, Any]
@@ -57,7 +58,7 @@ async def _watch(api: Api, app: str, deploy: str, progress: Progress) -> JSON:
                     progress.show(event.data)
                     if event.kind == "end" or event.data["state"] in ENDED:
                         return event.data
-        except ApiUnreachableError as error:
+        except (UnreachableError, UnavailableError) as error:
             progress.say(f"the API is away ({str(error).splitlines()[0]}); the deploy goes on without us")
         await progress.pause()
     raise DeployFailedError(f"the API does not come back; see: hunqi app show {app}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -18,6 +19,7 @@ from hunqi.cli.cluster.moments import ago
 from hunqi.cli.cluster.operating import route_text
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json, print_rows
+from hunqi.client.project import read_env_file
 
 _SECRET_BYTES: Final = 500 * 1024
 secret_app = typer.Typer(
@@ -103,9 +105,7 @@ def env_set(
         list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Secrets do not belong here.")
     ] = None,
     *,
-    file: Annotated[
-        str | None, typer.Option("--file", "-f", metavar="FILE", help="Lines of NAME=value; - is standard input.")
-    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="Lines of NAME=value.")] = None,
     reason: ReasonOption = "",
     detach: DetachOption = False,
     as_json: JsonOption = False,
@@ -117,7 +117,7 @@ def env_set(
       [cyan]hunqi env set shop SHOP_NAME="Tea and more"[/cyan]
       [cyan]hunqi env set shop -f prod.env[/cyan]
     """
-    found = _read_lines(file) if file else {}
+    found: dict[str, str | None] = dict(read_env_file(file)) if file else {}
     for text in values or []:
         name, equals, value = text.partition("=")
         if not equals or not name:
@@ -244,12 +244,6 @@ def route_rm(app: AppArgument, route: Annotated[str, typer.Argument(metavar="ID"
     """
     call_api(lambda api: api.delete(path_of("apps", app, "routes", route)))
     out().print(Text(f"{route} is removed"))
-
-
-def _read_lines(path: str) -> dict[str, str | None]:
-    from hunqi.cli.cluster.project import parse_env
-
-    return dict(parse_env(asking.content(path, limit_bytes=_SECRET_BYTES).decode(errors="replace")))
 
 
 def _put_env(

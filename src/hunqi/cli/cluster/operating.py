@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from hunqi.cli.cluster import asking
-from hunqi.cli.cluster.calls import Api, ApiError, call_api, path_of
+from hunqi.cli.cluster.calls import Api, call_api, path_of
 from hunqi.cli.cluster.given import AppArgument, DetachOption, ReasonOption, YesOption
 from hunqi.cli.cluster.moments import ago
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_facts, print_json, print_rows
+from hunqi.client.errors import RefusedError
 from hunqi.errors import DependencyError, UserError
 
 JSON = Mapping[str, Any]
@@ -303,7 +304,7 @@ async def _settle(api: Api, app: str, done: Done) -> Any:
 async def _until_gone(api: Api, app: str) -> None:
     try:
         await _settle(api, app, lambda _now: False)
-    except ApiError as error:
+    except RefusedError as error:
         if error.status != 404:
             raise
 

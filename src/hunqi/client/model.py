@@ -1,0 +1,445 @@
+"""The interface's JSON objects, as types. Written by `.venv/bin/python tools/openapi.py`; do not edit."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+ActorKind = Literal[
+    "anonymous",
+    "user",
+    "machine",
+]
+
+
+class AppView(TypedDict):
+    """An app. `state` is running, deploying, degraded, stopped or removing; `sentence` says what it waits for."""
+
+    name: str
+    team: str
+    state: str
+    sentence: str
+    revision: int | None
+    services: list[ServiceView]
+    maintenance: str | None
+    deploy: Deploy | None
+    created_at: str
+    updated_at: str
+
+
+class Authority(TypedDict):
+    """The local authority's certificate, for browsers to trust."""
+
+    certificate_pem: str
+
+
+class BackupMade(TypedDict):
+    """A copy of the database on the machine that leads."""
+
+    path: str
+    size_bytes: int
+    at: str
+
+
+class CertificateView(TypedDict):
+    """A certificate of the gateways, without its key. `source` is given, acme or local."""
+
+    id: str
+    hosts: list[str]
+    source: str
+    expires_at: str
+    problem: str | None
+
+
+class Checked(TypedDict):
+    """What a deploy would do. `problems` are sentences that would make it fail."""
+
+    app: str
+    notes: list[Note]
+    changes: list[ServiceChange]
+    problems: list[str]
+
+
+class Cors(TypedDict):
+    """What a route answers to preflights; times in seconds."""
+
+    origins: list[str]
+    methods: list[str]
+    headers: list[str]
+    credentials: bool
+    max_age_s: int
+
+
+class Deploy(TypedDict):
+    """A deploy. One of nothing to do is SUCCEEDED at once and its `sentence` says so."""
+
+    id: str
+    app: str
+    revision: int
+    from_revision: int | None
+    state: DeployState
+    sentence: str
+    services: list[ServiceProgress]
+    problem: Problem | None
+    actor: str
+    reason: str
+    created_at: str
+    updated_at: str
+    finished_at: str | None
+    notes: list[Note]
+
+
+DeployState = Literal[
+    "pending",
+    "starting",
+    "switching",
+    "draining",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "superseded",
+]
+
+
+class Difference(TypedDict):
+    """One place in which two revisions differ; `path` like `services.web.image`; None means it is not there."""
+
+    path: str
+    before: str | None
+    after: str | None
+
+
+class EnvView(TypedDict):
+    """A variable kept for an app: in the environment of each service, and for interpolation in its files."""
+
+    name: str
+    value: str
+    updated_at: str
+
+
+class Health(TypedDict):
+    """That the process answers."""
+
+    healthy: bool
+
+
+class JoinAnswer(TypedDict):
+    """What it gets."""
+
+    cluster: str
+    role: str
+    ca: str
+    agent_certificate: str
+    mirror_certificate: str
+    swarm_token: str
+    managers: list[str]
+    roster: Roster
+    settings: dict[str, Any]
+
+
+class JoinTokenView(TypedDict):
+    """A token by which one machine joins; `text` is shown once, when it is made."""
+
+    id: str
+    role: str
+    expires_at: str
+    text: str
+
+
+class Match(TypedDict):
+    """A condition on a header: `kind` is exact, prefix, regex or present."""
+
+    name: str
+    kind: str
+    value: str
+
+
+class Me(TypedDict):
+    """Who the caller is, and what they may. `csrf` is there for sessions only."""
+
+    kind: ActorKind
+    name: str
+    admin: bool
+    teams: dict[str, Role]
+    grants: dict[str, Role]
+    scopes: list[str]
+    csrf: str | None
+
+
+class Member(TypedDict):
+    """A node with an agent."""
+
+    node: str
+    name: str
+    address: str
+    agent: str
+
+
+class MemberView(TypedDict):
+    """A user's role in a team or on an app."""
+
+    user: str
+    role: Role
+
+
+class NewToken(TypedDict):
+    """A token that was just made; its secret is shown only now."""
+
+    token: TokenView
+    secret: str
+
+
+class NodeView(TypedDict):
+    """A machine. `sentence` says what is happening to it, or why something does not fit there."""
+
+    id: str
+    name: str
+    role: str
+    state: str
+    availability: str
+    intent: str
+    sentence: str
+    address: str
+    leader: bool
+    agent: str
+    gateway: bool
+    labels: dict[str, str]
+    cpus: float
+    memory_bytes: int
+    reserved_cpus: float
+    reserved_memory_bytes: int
+    tasks: dict[str, int]
+    engine_version: str
+    platform: str
+
+
+class Note(TypedDict):
+    """A key of the file that is not honoured as written, and what happens instead."""
+
+    file: str
+    line: int
+    path: str
+    instead: str
+    severity: str
+
+
+class PartStatus(TypedDict):
+    """A part of the platform: `state` is up, down or degraded."""
+
+    name: str
+    state: str
+    sentence: str
+
+
+class PlatformStatus(TypedDict):
+    """The platform as this process sees it."""
+
+    cluster: str
+    version: str
+    leader: str | None
+    leading: bool
+    nodes: int
+    nodes_ready: int
+    apps: int
+    parts: list[PartStatus]
+    problems: list[str]
+
+
+class Problem(TypedDict):
+    """Why a deploy or a run failed, so that the reader can act on it."""
+
+    code: str
+    message: str
+    remedy: str
+    service: str
+    task: str
+    exit_code: int | None
+    log: list[str]
+    health: str
+
+
+Protocol = Literal[
+    "http1",
+    "http2",
+    "tcp",
+    "udp",
+]
+
+
+class RateLimit(TypedDict):
+    """A token bucket per gateway: `requests` in each `per_s` seconds, `burst` at once."""
+
+    requests: int
+    per_s: float
+    burst: int | None
+
+
+class RevisionSummary(TypedDict):
+    """A revision in a list. `retained` ones can be rolled back to."""
+
+    number: int
+    live: bool
+    retained: bool
+    images: dict[str, str]
+    created_at: str
+    actor: str
+    reason: str
+
+
+Role = Literal[
+    "viewer",
+    "developer",
+    "owner",
+]
+
+
+class Roster(TypedDict):
+    """All members; `version` grows with each change."""
+
+    version: int
+    members: list[Member]
+
+
+class RouteSpec(TypedDict):
+    """One way from the outside to a port of a service (`x-hunqi.routes`)."""
+
+    port: int
+    hosts: list[str]
+    path: str
+    headers: list[Match]
+    protocol: Protocol
+    strip_prefix: bool
+    replace_prefix: str | None
+    host_rewrite: str | None
+    redirect: str | None
+    redirect_code: int
+    cors: Cors | None
+    body_limit_bytes: int | None
+    rate_limit: RateLimit | None
+    basic_auth: list[str]
+    allow: list[str]
+    request_headers: dict[str, str]
+    response_headers: dict[str, str]
+    timeout_s: float
+    idle_timeout_s: float
+    retries: int
+    hold_s: float
+    tcp_port: int | None
+    tls: str
+
+
+class RouteView(TypedDict):
+    """A route in force. `origin` is `file` or `kept` (added by `hunqi route`; only these can be removed)."""
+
+    id: str
+    service: str
+    spec: RouteSpec
+    origin: str
+
+
+class Run(TypedDict):
+    """A run: `kind` is run or cron; `state` is pending, running, succeeded, failed, cancelled or skipped."""
+
+    id: str
+    app: str
+    service: str
+    kind: str
+    state: str
+    exit_code: int | None
+    due_at: str | None
+    started_at: str | None
+    finished_at: str | None
+
+
+class SecretView(TypedDict):
+    """A kept secret, without its value; `version` counts its rotations."""
+
+    name: str
+    version: int
+    updated_at: str
+    services: list[str]
+
+
+class ServiceChange(TypedDict):
+    """What a deploy does to a service: `kind` is added, changed, kept or removed; `why` is a sentence."""
+
+    service: str
+    kind: str
+    why: str
+
+
+class ServiceProgress(TypedDict):
+    """A service within a deploy: `state` is waiting, starting, healthy, serving, kept, done or failed."""
+
+    service: str
+    state: str
+    ready: int
+    wanted: int
+    sentence: str
+
+
+class ServiceView(TypedDict):
+    """A service of an app as it runs."""
+
+    name: str
+    revision: int
+    image: str
+    mode: str
+    wanted: int
+    running: int
+    healthy: int | None
+    routes: list[RouteSpec]
+    sentence: str
+    schedule: str | None
+    next_run: str | None
+
+
+class TaskView(TypedDict):
+    """A task of an app. `healthy` is the gateways' word, None for one that they do not route to."""
+
+    id: str
+    service: str
+    revision: int
+    slot: int | None
+    node: str
+    state: str
+    desired: str
+    healthy: bool | None
+    message: str
+    exit_code: int | None
+    image: str
+    since: str
+    container: str | None
+    address: str | None
+
+
+class TeamView(TypedDict):
+    """A team; `quota` has limits by name, none means no limit."""
+
+    id: str
+    name: str
+    quota: dict[str, float]
+    members: list[MemberView]
+    created_at: str
+
+
+class TokenView(TypedDict):
+    """A token, without its secret. `owner` is None for a machine's."""
+
+    id: str
+    kind: str
+    owner: str | None
+    name: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+
+
+class UserView(TypedDict):
+    """A user, without the password."""
+
+    id: str
+    name: str
+    is_admin: bool
+    disabled: bool
+    created_at: str
