@@ -31,7 +31,6 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, ONE_NODE]
 
 RATE = 100.0
 """Requests in each second, half of them on connections of their own."""
-BACKEND = "shop_web-r1"
 
 
 @dataclass(kw_only=True)
@@ -77,6 +76,12 @@ class World:
     docker: Docker
     client: AgentClient
     publisher: Publisher
+    app: str
+    """Its own for each test: Docker says that a network is gone before its name is free."""
+
+    @property
+    def backend(self) -> str:
+        return f"{self.app}_web-r1"
 
     @property
     def url(self) -> str:
@@ -103,19 +108,22 @@ class World:
 
     async def scale(self, replicas: int) -> None:
         """Scale as control does, and wait until the gateway has as many healthy."""
-        service = await self.docker.services.inspect(BACKEND)
+        service = await self.docker.services.inspect(self.backend)
         mode = {"Replicated": {"Replicas": replicas}}
         await self.docker.services.update(service.id, service.version, {**service.spec, "Mode": mode})
         async with asyncio.timeout(60):
             while True:
-                tasks = [each for each in await self.docker.tasks.list(services=[BACKEND]) if each.serving]
-                if len(tasks) == replicas and {each.id for each in tasks} <= self.publisher.health(BACKEND).healthy:
+                tasks = [each for each in await self.docker.tasks.list(services=[self.backend]) if each.serving]
+                if (
+                    len(tasks) == replicas
+                    and {each.id for each in tasks} <= self.publisher.health(self.backend).healthy
+                ):
                     return
                 await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager
-async def world(bed: Bed, directory: Path, *, replicas: int) -> AsyncGenerator[World]:
+async def world(bed: Bed, directory: Path, *, app: str, replicas: int) -> AsyncGenerator[World]:
     authority = ClusterAuthority.make(CLUSTER, now=NOW)
     settings, name = agent_settings(
         directory / "agent", authority, "n1", docker_socket=bed.first.socket, gateway_name="hunqi-gw-agent"
@@ -128,8 +136,8 @@ async def world(bed: Bed, directory: Path, *, replicas: int) -> AsyncGenerator[W
     publisher = Publisher(client, edge=Edge(redirect_to_https=False))
     try:
         async with Docker(str(bed.first.socket)) as docker:
-            it = World(bed=bed, docker=docker, client=client, publisher=publisher)
-            create(bed, replicas)
+            it = World(bed=bed, docker=docker, client=client, publisher=publisher, app=app)
+            create(it, replicas)
             async with running(serve_agent(settings, on_listening=listening.set)):
                 async with asyncio.timeout(30):
                     await listening.wait()
@@ -137,40 +145,45 @@ async def world(bed: Bed, directory: Path, *, replicas: int) -> AsyncGenerator[W
                 async with running(publisher.run(), it.observe()):
                     route = RouteSpec(port=8080, hosts=("web.test",), tls="off")
                     health = HealthSpec(path="/health", interval_s=0.5)
-                    publisher.offer(serving(services=[service(routes=(route,), health=health)]))
+                    publisher.offer(serving(app, services=[service(routes=(route,), health=health)]))
                     await it.scale(replicas)
                     yield it
+                    publisher.withdraw(app)
+                # While the agent lives: it is what ends tasks in their own time.
+                await asyncio.to_thread(end_service, bed, it.backend)
     finally:
         await client.close()
-        await asyncio.to_thread(clean, bed)
+        await asyncio.to_thread(clean, bed, app)
 
 
-def create(bed: Bed, replicas: int) -> None:
-    bed.first.docker("network", "create", "-d", "overlay", "--attachable", "shop_default")
+def create(it: World, replicas: int) -> None:
+    bed, network = it.bed, f"{it.app}_default"
+    bed.first.docker("network", "create", "-d", "overlay", "--attachable", network)
     labels = {LABEL_CLUSTER: CLUSTER, LABEL_DRAIN: "15", LABEL_STOP_SIGNAL: "SIGTERM"}
     options = [word for key, value in labels.items() for word in ("--container-label", f"{key}={value}")]
     bed.first.docker(
-        "service", "create", "-q", "--detach", "--name", BACKEND, "--replicas", str(replicas), "--no-resolve-image",
-        "--label", f"{LABEL_CLUSTER}={CLUSTER}", "--network", "shop_default", "--endpoint-mode", "dnsrr",
+        "service", "create", "-q", "--detach", "--name", it.backend, "--replicas", str(replicas), "--no-resolve-image",
+        "--label", f"{LABEL_CLUSTER}={CLUSTER}", "--network", network, "--endpoint-mode", "dnsrr",
         "--stop-signal", "SIGURG", "--stop-grace-period", "30s", "-e", "STOP_S=1", *options, give_sample(bed),
     )  # fmt: skip
 
 
-def clean(bed: Bed) -> None:
+def end_service(bed: Bed, backend: str) -> None:
+    bed.first.docker("service", "rm", backend, check=False)
+    deadline = time.monotonic() + 40
+    while bed.first.docker("ps", "-q", "--filter", f"name={backend}").stdout and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def clean(bed: Bed, app: str) -> None:
     machine = bed.first
-    machine.docker("service", "rm", BACKEND, check=False)
-    for name in ("hunqi-gw-agent", BACKEND):
-        for container in machine.docker("ps", "-aq", "--filter", f"name={name}").stdout.split():
-            machine.docker("rm", "-f", container, check=False)
-    problem = ""
+    end_service(bed, f"{app}_web-r1")
+    for container in machine.docker("ps", "-aq", "--filter", "name=hunqi-gw-agent").stdout.split():
+        machine.docker("rm", "-f", container, check=False)
     for _ in range(100):
-        done = machine.docker("network", "rm", "shop_default", check=False)
-        if done.returncode == 0:
+        if machine.docker("network", "rm", f"{app}_default", check=False).returncode == 0:
             return
-        problem = done.stderr
         time.sleep(0.3)
-    print(problem, machine.docker("ps", "-a").stdout, machine.docker("network", "inspect", "shop_default").stdout)
-    raise AssertionError(f"the network stays: {problem}")
 
 
 @contextlib.asynccontextmanager
@@ -186,7 +199,7 @@ async def socket_to(it: World) -> AsyncIterator[aiohttp.ClientWebSocketResponse]
 
 
 async def test_scaling_up_and_down_under_load_loses_no_request(one_node: Bed, tmp_path: Path) -> None:
-    async with world(one_node, tmp_path, replicas=2) as it:
+    async with world(one_node, tmp_path, app="load", replicas=2) as it:
         load = Load(url=it.url)
         async with running(load.run()):
             for replicas in (4, 1, 3, 2):
@@ -200,10 +213,10 @@ async def test_scaling_up_and_down_under_load_loses_no_request(one_node: Bed, tm
 
 
 async def test_the_app_gets_its_signal_with_its_sockets_open(one_node: Bed, tmp_path: Path) -> None:
-    async with world(one_node, tmp_path, replicas=1) as it, socket_to(it) as socket:
-        (task,) = await it.docker.tasks.list(services=[BACKEND])
+    async with world(one_node, tmp_path, app="sock", replicas=1) as it, socket_to(it) as socket:
+        (task,) = await it.docker.tasks.list(services=[it.backend])
         container = task.container_id or ""
-        service_ = await it.docker.services.inspect(BACKEND)
+        service_ = await it.docker.services.inspect(it.backend)
         spec = {**service_.spec, "Mode": {"Replicated": {"Replicas": 0}}}
         await it.docker.services.update(service_.id, service_.version, spec)
 

@@ -128,7 +128,8 @@ class AgentServer:
         )
 
     async def _put_roster(self, request: web.Request) -> web.StreamResponse:
-        await self._parts.roster.take(await _read(request, Roster))
+        if await self._parts.roster.take(await _read(request, Roster)):
+            await self._parts.images.reload_mirror()
         return _json(self._own_status())
 
     async def _put_table(self, request: web.Request) -> web.StreamResponse:
