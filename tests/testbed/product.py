@@ -165,7 +165,7 @@ class Product:
     def join(self, node: Node, *, role: str = "manager") -> None:
         """Have a machine join."""
         made = self.api.call("POST", "/v1/join-tokens", {"role": role})
-        node.join(made["token"])
+        node.join(made["text"])
         self.nodes.append(node)
 
     def deploy(self, name: str, compose: str, *, timeout_s: float = _DEPLOY_S) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_the_entry_files_are_asked_for_first() -> None:
 
 
 def test_an_entry_file_that_is_not_there_is_a_problem() -> None:
-    with pytest.raises(InvalidError, match="there is no file 'compose.yaml'"):
+    with pytest.raises(InvalidError, match=r"there is no file 'compose\.yaml'"):
         compile_project(project({}, absent_files=frozenset({"compose.yaml"})))
 
 
@@ -189,6 +189,14 @@ def test_a_directory_of_the_project_becomes_configs_or_a_volume(listing: str, mo
         assert [(grant.target, grant.mode) for grant in spec.configs] == [("/t/f", 0o444), ("/t/d/g", 0o555)]
 
 
+def test_a_directory_is_asked_for_once_it_is_no_file() -> None:
+    text = "services: {a: {image: x, volumes: ['./d:/t']}}"
+
+    assert needs(text)[0] == {"d"}
+    assert needs(text, absent_files=frozenset({"d"}))[0] == {"d/"}
+    assert [mount.kind for mount in service(text, absent_files=frozenset({"d", "d/"})).mounts] == ["volume"]
+
+
 def test_a_large_directory_is_a_problem() -> None:
     listing = "\n".join(str(n) for n in range(MAX_DIRECTORY_FILES + 1))
 
@@ -206,6 +214,7 @@ def test_the_whole_project_directory_can_be_mounted() -> None:
     text = "services: {a: {image: x, volumes: ['.:/app']}}"
 
     assert needs(text)[0] == {"."}
+    assert needs(text, absent_files=frozenset({"."}))[0] == {"./"}
     assert [grant.target for grant in service(text, {"./": "compose.yaml"}).configs] == ["/app/compose.yaml"]
 
 

@@ -20,6 +20,7 @@ from hunqi.apps.observing import Watched
 from hunqi.apps.operations import AppOperations
 from hunqi.apps.ports import Diagnosis, Images, Observer, Seal, Volumes
 from hunqi.apps.preparing import Preparing
+from hunqi.apps.recovery import Mirroring
 from hunqi.apps.releasing import Releasing
 from hunqi.apps.run_store import RunStore
 from hunqi.apps.runs import AppRuns, RunController, RunParts
@@ -60,12 +61,14 @@ class Apps:
     operations: AppOperations
     controller: Controller
     runs: RunController
+    mirroring: Mirroring
 
     async def run(self) -> None:
-        """Reconcile apps and runs until cancelled."""
+        """Reconcile apps and runs, and mirror what is persisted into the Swarm, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.controller.run())
             group.create_task(self.runs.run())
+            group.create_task(self.mirroring.run())
 
 
 def build_apps(around: Around) -> Apps:
@@ -108,6 +111,7 @@ def build_apps(around: Around) -> Apps:
     return Apps(
         controller=controller,
         runs=runs,
+        mirroring=Mirroring(around.database, around.engine, around.seal, cluster=around.cluster, clock=around.clock),
         operations=AppOperations(
             deploys=AppDeploys(store, preparing, releasing, mark=controller.mark),
             revisions=AppRevisions(store),
