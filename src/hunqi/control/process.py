@@ -182,6 +182,7 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             logs=settings.log_dir,
             clock=time.time,
             tcp_ports=lambda: settings.edge.tcp_ports,
+            surge=machines.surge,
         )
     )
     certificates = Certificates(held, opened.sealer, publisher, now=_now)
@@ -260,6 +261,7 @@ async def _serve(parts: Parts, listener: socket.socket) -> None:
 
 async def _lead(parts: Parts, lease: Lease) -> None:
     _log.info("leading in epoch %d", lease.epoch)
+    await parts.machines.load()
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.publisher.run(), name="publisher")
         group.create_task(parts.rosters.run(parts.agents), name="rosters")
