@@ -30,7 +30,6 @@ from hunqi.control.accelerators import Accelerators
 from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
 from hunqi.control.machines import Doors, Machines
-from hunqi.control.nodes_work import ContainerHealth, NodeVolumes
 from hunqi.control.platform import LEASE, Leading, PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.engine.client import Docker
@@ -47,6 +46,7 @@ from hunqi.nodes.model import Member
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
+from hunqi.nodes.work import NodeWork
 from hunqi.state.database import Database, open_database
 from hunqi.state.errors import LeaseLostError
 from hunqi.state.events import EventLog, append
@@ -176,8 +176,8 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             routing=publisher,
             images=Accelerators(Accelerator(opened.session, settings.mirror_address), images),
             seal=opened.sealer,
-            volumes=NodeVolumes(opened.docker, cluster=settings.cluster),
-            diagnosis=ContainerHealth(opened.docker, node=settings.node),
+            volumes=NodeWork(agents),
+            diagnosis=NodeWork(agents),
             cluster=settings.cluster,
             logs=settings.log_dir,
             clock=time.time,
