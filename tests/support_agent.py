@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
 from hunqi.agent.images import Images
@@ -259,6 +260,7 @@ async def served_without_docker(settings: AgentSettings, gateway: MemoryGateway)
         stops=Stops(world, settings.data_dir, cluster=settings.cluster, node=settings.node),
         roster=roster,
         streams=Streams(docker, cluster=settings.cluster),
+        chores=Chores(docker, cluster=settings.cluster),
         images=Images(docker, mirror_socket=None, directory=settings.data_dir, prefix="127.0.0.1:5000"),
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
     )

@@ -26,7 +26,7 @@ from hunqi.apps.observing import Watched
 from hunqi.apps.operations import Problem
 from hunqi.apps.plan import plan
 from hunqi.apps.ports import Images
-from hunqi.apps.serving import Routing
+from hunqi.apps.serving import Routing, Surge
 from hunqi.apps.situation import Facts, Situation
 from hunqi.apps.state import AppRecord
 from hunqi.apps.steps import (
@@ -95,6 +95,8 @@ class Parts:
     logs: LogKeeper
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    surge: Callable[[], Surge] = Surge
+    """What the emptying of nodes asks for meanwhile."""
 
 
 class Controller:
@@ -217,6 +219,7 @@ class Controller:
             spread=not spread,
             spread_sentence=spread,
             observing_since=self._began,
+            surge=self._parts.surge().extra,
         )
         situation = Situation(
             app=kept.app,

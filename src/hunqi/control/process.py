@@ -30,7 +30,6 @@ from hunqi.control.accelerators import Accelerators
 from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
 from hunqi.control.machines import Doors, Machines
-from hunqi.control.nodes_work import ContainerHealth, NodeVolumes
 from hunqi.control.platform import LEASE, Leading, PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.engine.client import Docker
@@ -49,6 +48,7 @@ from hunqi.nodes.model import Member
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
+from hunqi.nodes.work import NodeWork
 from hunqi.state.database import Database, open_database
 from hunqi.state.errors import LeaseLostError
 from hunqi.state.events import EventLog, append
@@ -187,12 +187,13 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             routing=publisher,
             images=Accelerators(accelerator, images, login=pulling),
             seal=opened.sealer,
-            volumes=NodeVolumes(opened.docker, cluster=settings.cluster),
-            diagnosis=ContainerHealth(opened.docker, node=settings.node),
+            volumes=NodeWork(agents),
+            diagnosis=NodeWork(agents),
             cluster=settings.cluster,
             logs=settings.log_dir,
             clock=time.time,
             tcp_ports=lambda: settings.edge.tcp_ports,
+            surge=machines.surge,
         )
     )
     certificates = Certificates(held, opened.sealer, publisher, now=_now)
@@ -272,6 +273,7 @@ async def _serve(parts: Parts, listener: socket.socket) -> None:
 
 async def _lead(parts: Parts, lease: Lease) -> None:
     _log.info("leading in epoch %d", lease.epoch)
+    await parts.machines.load()
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.publisher.run(), name="publisher")
         group.create_task(parts.rosters.run(parts.agents), name="rosters")

@@ -23,9 +23,11 @@ from hunqi.nodes.wire import (
     DrainAnswer,
     DrainOrder,
     ExecRequest,
+    HealthSaid,
     ImageAnswer,
     ImageList,
     PinOrder,
+    RemovedVolumes,
     Report,
     TakenTable,
 )
@@ -132,6 +134,16 @@ class AgentClient:
         """Remove from the node's engine the platform's images that are neither kept nor used; return the removed."""
         order = ImageList(images=tuple(keep))
         return await self._ask(node, "POST", "/v1/images/prune", ImageAnswer, body=order, timeout_s=STALL_S)
+
+    async def health(self, node: str, container: str) -> str:
+        """Return what the container's healthcheck wrote last, empty if it has none."""
+        query = {"container": container}
+        return (await self._ask(node, "GET", "/v1/health", HealthSaid, query=query)).text
+
+    async def remove_volumes(self, node: str, app: str) -> RemovedVolumes:
+        """Remove the app's volumes on the node; those that are in use are waited for, a little."""
+        query = {"app": app}
+        return await self._ask(node, "DELETE", "/v1/volumes", RemovedVolumes, query=query, timeout_s=STALL_S)
 
     @contextlib.asynccontextmanager
     async def execute(self, node: str, request: ExecRequest) -> AsyncGenerator[Channel]:
