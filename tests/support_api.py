@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
@@ -15,8 +16,10 @@ from hunqi.api.app import ApiSettings, build_api
 from hunqi.client.client import HunqiClient, open_client
 from hunqi.identity.directory import Directory, open_directory
 from hunqi.identity.model import FULL, Actor, ActorKind, Role
+from hunqi.identity.registry import RegistryLogins
 from hunqi.state.database import open_database
 from hunqi.state.events import EventLog
+from hunqi.state.sealing import Sealer
 from testbed.rooms import MemoryRooms
 
 PASSWORD = "correct horse battery"
@@ -53,7 +56,8 @@ async def run_world(
         people = open_directory(database)
         rooms = MemoryRooms(database)
         log = EventLog(database)
-        api = build_api(people, rooms.rooms(), log, settings=settings or ApiSettings(heartbeat_s=0.5))
+        logins = RegistryLogins(Sealer(secrets.token_bytes(32)))
+        api = build_api(people, rooms.rooms(), log, logins, settings=settings or ApiSettings(heartbeat_s=0.5))
         url, server = await stack.enter_async_context(serve(api))
         world = World(url=url, rooms=rooms, directory=people, events=log, server=server)
         if populate:

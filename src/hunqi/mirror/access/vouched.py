@@ -1,7 +1,7 @@
 """Passwords that somebody else vouches for: signed statements of who may do what, as Hunqi's control gives them.
 
-A password that begins with ``hqr_`` is a JSON Web Token signed by Ed25519 (RFC 8037): ``sub`` names the user, ``grants``
-lists what it gives (``shop:pull,push``), ``exp`` ends it. So rights are given in one place and hold at every mirror,
+A password that begins with ``hqr_`` is a JSON Web Token signed by Ed25519 (RFC 8037): ``sub`` names the user,
+``grants`` lists what it gives (``shop:pull,push``), ``exp`` ends it. So rights are given in one place and hold at every mirror,
 without users there. The mirror only has the public key. Verified passwords are remembered until they end.
 """
 
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from hunqi.errors import UserError
 from hunqi.mirror.access.model import VOUCHED_PREFIX, Caller, Grant, GrantError
 
-PASSWORD_PREFIX: Final = "hqr_"
+MARK: Final = "hqr_"
 AUDIENCE: Final = "hunqi-mirror"
 _REMEMBERED: Final = 1024
 _FOR_EVER: Final = float("inf")
@@ -71,7 +71,7 @@ class Vouchers:
 
     def verify(self, password: str) -> Caller | None:
         """Return who the password is of, None if it is no such password, is not ours, or has ended."""
-        if self._key is None or not password.startswith(PASSWORD_PREFIX):
+        if self._key is None or not password.startswith(MARK):
             return None
         name = hashlib.sha256(password.encode()).digest()
         with self._lock:
@@ -89,7 +89,7 @@ class Vouchers:
     def _decode(self, password: str, key: Ed25519PublicKey) -> _Known | None:
         try:
             payload: dict[str, Any] = jwt.decode(
-                password.removeprefix(PASSWORD_PREFIX),
+                password.removeprefix(MARK),
                 key,
                 algorithms=["EdDSA"],
                 audience=AUDIENCE,
