@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -67,6 +68,7 @@ def the_api() -> FastAPI:
     return build_api(nothing, nothing, nothing)
 
 
+@functools.cache
 def declared() -> list[tuple[str, str, Action]]:
     described = the_api().openapi()["paths"]
     return [
