@@ -105,8 +105,10 @@ async def test_rollback_downloads_nothing_and_brings_the_old_spec_back(room: Clu
 
 
 async def test_revisions_beyond_the_retained_ones_cannot_be_rolled_back_to(room: Cluster) -> None:
+    deploys = room.apps.operations.deploys
     for version in range(1, 13):
-        await deploy(room, FILE.replace("nginx:1", f"nginx:{version}"))
+        made = await deploys.deploy("shop", submission(FILE.replace("nginx:1", f"nginx:{version}")), ANN)
+    await room.ended("shop", made.id)
     with pytest.raises(RevisionNotFoundError):
         await room.apps.operations.deploys.rollback("shop", 1, ANN)
     history = await room.apps.operations.revisions.history("shop")
