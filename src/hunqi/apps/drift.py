@@ -42,6 +42,8 @@ class DriftWatch:
     async def of(self, at: Situation, acts: EngineActs) -> dict[str, str]:
         """Return, by name of the Swarm service, what somebody else changed of it, in a sentence."""
         found: dict[str, str] = {}
+        own = (each for each in at.snapshot.networks.values() if each.labels.get(LABEL_APP) == at.app.name)
+        ground = ",".join(sorted(each.id for each in own))
         for revision in (at.live, at.target):
             for key in revision.spec.services if revision else ():
                 name = at.name(revision, key) if revision else ""
@@ -49,13 +51,6 @@ class DriftWatch:
                 if revision is None or standing is None or name in found:
                     continue
                 spec = revision.spec.services[key]
-                ground = ",".join(
-                    sorted(
-                        network.id
-                        for network in at.snapshot.networks.values()
-                        if network.labels.get(LABEL_APP) == at.app.name
-                    )
-                )
                 seen = (standing.service.version, ground)
                 if spec.mode not in _LASTING or self._right.get(name) == seen:
                     continue
