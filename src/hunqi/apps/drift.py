@@ -15,7 +15,7 @@ from hunqi.apps.building import GroundMissingError
 from hunqi.apps.model import Mode, Revision, ServiceSpec
 from hunqi.apps.pinning import pinned_node
 from hunqi.apps.situation import Situation
-from hunqi.engine.errors import NotFoundError
+from hunqi.engine.errors import EngineRefusedError, NotFoundError
 from hunqi.engine.model import JSON, LABEL_APP, LABEL_HASH, LABEL_PREFIX, Service
 
 TRIES: Final = 3
@@ -66,7 +66,7 @@ class DriftWatch:
     ) -> tuple[str, ...]:
         try:
             body = await acts.body(at, revision, spec, node=pinned_node(at, spec))
-        except (GroundMissingError, NotFoundError):
+        except (GroundMissingError, NotFoundError, EngineRefusedError):
             return ()
         return drift_of(service, body)
 

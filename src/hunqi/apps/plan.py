@@ -26,6 +26,8 @@ from hunqi.apps.steps import Advance, Fail, NoteStarted, PinVolumes, Plan, PutSe
 
 SWITCH_TIMEOUT_S: Final = 60.0
 """How long every live gateway may take to work by the new routes."""
+STARTING_TIMEOUT_S: Final = 600.0
+"""How long a deploy may take to start, beside the time that its services have."""
 SPREAD_TIMEOUT_S: Final = 1800.0
 """How long a revision's images may take to be on enough nodes."""
 
@@ -87,11 +89,23 @@ class _Planning:
         at = self._at
         if at.live is not None:
             self._keep(at.live, target)
+        self._give_up_in_time(deploy, target)
         if self._bring(target, deploy) and not self._steps:
             self._steps.append(
                 Advance(state=DeployState.SWITCHING, sentence=f"revision {target.number} is healthy: switching to it")
             )
         return self._done(at.live, coming=target)
+
+    def _give_up_in_time(self, deploy: DeployRecord, target: Revision) -> None:
+        """Fail a deploy that nothing else ends: each service has its time, and all together have a little more."""
+        most = STARTING_TIMEOUT_S + sum(each.ready_timeout_s for each in target.spec.services.values())
+        if self._at.now - deploy.progress.changed_at > most:
+            self._fail(
+                "",
+                "deploy.not-started",
+                f"revision {target.number} was not healthy within {most:.0f} s: {deploy.progress.sentence}",
+                "mend what it waits for and deploy again",
+            )
 
     def _switch(self, deploy: DeployRecord, target: Revision) -> Plan:
         at = self._at
