@@ -108,7 +108,7 @@ class EngineActs:
                 assert_never(step)
 
     async def body(
-        self, at: Situation, revision: Revision, spec: ServiceSpec, *, node: str | None
+        self, at: Situation, revision: Revision, spec: ServiceSpec, *, node: str | None, replicas: int
     ) -> Mapping[str, Any]:
         """Return what the engine is sent for a service."""
         return service_body(
@@ -116,7 +116,7 @@ class EngineActs:
             spec,
             at.snapshot,
             cluster=self.cluster,
-            replicas=at.wanted(spec),
+            replicas=replicas,
             node=node,
             external=await self._external(revision, spec),
         )
@@ -153,7 +153,8 @@ class EngineActs:
 
     async def _put_service(self, step: PutService, at: Situation) -> None:
         revision = at.revisions[step.revision]
-        body = await self.body(at, revision, revision.spec.services[step.service], node=step.node)
+        spec = revision.spec.services[step.service]
+        body = await self.body(at, revision, spec, node=step.node, replicas=step.replicas)
         there = at.snapshot.services.get(step.name)
         if there is None:
             await self._create_service(body, step.name)

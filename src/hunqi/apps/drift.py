@@ -65,7 +65,7 @@ class DriftWatch:
         self, at: Situation, acts: EngineActs, revision: Revision, spec: ServiceSpec, service: Service
     ) -> tuple[str, ...]:
         try:
-            body = await acts.body(at, revision, spec, node=pinned_node(at, spec))
+            body = await acts.body(at, revision, spec, node=pinned_node(at, spec), replicas=at.wanted(spec))
         except (GroundMissingError, NotFoundError, EngineRefusedError):
             return ()
         return drift_of(service, body)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from hunqi.apps.batches import Batches
 from hunqi.apps.model import DeployState, Order, Revision, ServiceSpec
 from hunqi.apps.operations import Replacing, ServiceProgress
 from hunqi.apps.pinning import choose_pins, pinned_node
@@ -48,6 +49,7 @@ class _Planning:
         self._waits: list[str] = []
         self._states: list[ServiceProgress] = []
         self._retiring = Retiring(situation)
+        self._batches = Batches(situation)
         self._next_deadline: float | None = None
 
     def plan(self) -> Plan:
@@ -176,8 +178,17 @@ class _Planning:
             standing = at.standings.get(name)
             if standing is None:
                 self._put(base, spec, repair=True)
+            elif self._batches.apply(service):
+                self._shrink(standing, self._batches.wanted_old(service))
             elif not (self._turn_has_come(target, service) and self._stops_first(target.spec.services[service])):
                 self._correct(base, spec, standing)
+
+    def _shrink(self, standing: Standing, wanted: int) -> None:
+        """Make room for the next batch: never more old ones again, those that are wanted less go."""
+        before = standing.service.replicas
+        if before is not None and wanted < before:
+            sentence = f"scaling {standing.name} from {before} to {wanted}: as many new ones are healthy"
+            self._steps.append(ScaleService(name=standing.name, replicas=wanted, sentence=sentence))
 
     def _turn_has_come(self, target: Revision, service: str) -> bool:
         spec = target.spec.services.get(service)
@@ -255,7 +266,7 @@ class _Planning:
                 name=name,
                 service=spec.name,
                 revision=revision.number,
-                replicas=at.wanted(spec),
+                replicas=self._replicas(spec, name),
                 node=pinned_node(at, spec),
                 repair=repair,
                 sentence=why or (f"{name} was not there: creating it again" if repair else f"starting {name}"),
@@ -265,7 +276,7 @@ class _Planning:
     def _correct(self, revision: Revision, spec: ServiceSpec, standing: Standing) -> None:
         """Undo what others changed, and set the replicas that are wanted."""
         at = self._at
-        wanted = at.wanted(spec)
+        wanted = self._replicas(spec, standing.name)
         if drift := at.facts.drifted.get(standing.name):
             self._put(revision, spec, repair=True, why=drift)
         elif not scalable(spec) or standing.service.replicas == wanted:
@@ -279,6 +290,12 @@ class _Planning:
                     name=standing.name, replicas=wanted, sentence=f"scaling {standing.name} from {before} to {wanted}"
                 )
             )
+
+    def _replicas(self, spec: ServiceSpec, name: str) -> int:
+        at = self._at
+        if at.target is not None and spec.name in at.target.origin and at.name(at.target, spec.name) == name:
+            return self._batches.wanted_new(spec)
+        return at.wanted(spec)
 
     def _stops_first(self, spec: ServiceSpec) -> bool:
         deploy = self._at.deploy
@@ -294,7 +311,7 @@ class _Planning:
             return
         if judged.ready:
             return
-        left = started + spec.ready_timeout_s - at.now
+        left = started + spec.ready_timeout_s * self._batches.rounds(spec) - at.now
         if judged.failed is not None:
             self._fail(
                 spec.name,
