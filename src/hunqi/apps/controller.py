@@ -21,7 +21,7 @@ from hunqi.apps.diagnose import Diagnosing
 from hunqi.apps.drift import DriftWatch
 from hunqi.apps.errors import AppNotFoundError, RevisionNotFoundError
 from hunqi.apps.logkeeping import LogKeeper
-from hunqi.apps.model import Revision
+from hunqi.apps.model import DeployState, Revision
 from hunqi.apps.observing import Watched
 from hunqi.apps.operations import Problem
 from hunqi.apps.plan import plan
@@ -288,19 +288,27 @@ class Controller:
     async def _refused(
         self, made: Plan, step: Step, error: EngineRefusedError, kept: Kept, done: tuple[str, ...]
     ) -> Outcome:
-        """End a deploy whose service Docker will not have; otherwise it is a problem that is told."""
-        if kept.deploy is not None and isinstance(step, PutService) and step.revision == kept.deploy.revision:
-            fail = Fail(
-                service=step.service,
-                code="deploy.refused",
-                sentence=f"Docker refuses {step.service}: {error}",
-                remedy="change what it refuses in the file and deploy again",
-            )
-            problem = Problem(code=fail.code, message=fail.sentence, remedy=fail.remedy, service=step.service)
-            with suppress(OvertakenError):
-                await self._transitions.do(fail, kept, problem)
-            return Outcome(plan=made, sentence=fail.sentence, done=(*done, fail.sentence))
-        return Outcome(plan=made, sentence=str(error), done=done, problem=error)
+        """End a deploy that cannot be had as it is; otherwise it is a problem that is told."""
+        deploy = kept.deploy
+        if (
+            deploy is None
+            or not isinstance(step, (PutService, CreateNetwork, CreatePayload))
+            or step.revision != deploy.revision
+            or deploy.state is not DeployState.STARTING
+        ):
+            return Outcome(plan=made, sentence=str(error), done=done, problem=error)
+        service = step.service if isinstance(step, PutService) else ""
+        problem = Problem(
+            code="deploy.refused" if type(error) is EngineRefusedError else error.code,
+            message=f"{step.name} cannot be made: {error}",
+            remedy="change what is refused and deploy again",
+            service=service,
+        )
+        fail = Fail(service=service, code=problem.code, sentence=problem.message, remedy=problem.remedy)
+        with suppress(OvertakenError):
+            await self._transitions.do(fail, kept, problem)
+        self._queue.mark(kept.app.name)
+        return Outcome(plan=made, sentence=fail.sentence, done=(*done, fail.sentence))
 
     # what comes next
     def _follow(self, app: str, outcome: Outcome, situation: Situation, memory: _Memory) -> None:
