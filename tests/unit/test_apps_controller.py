@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -85,3 +86,23 @@ async def test_app_is_removed_with_all_that_is_its(room: Cluster) -> None:
     assert await room.names() == set()
     assert await room.swarm.networks.list({"io.hunqi.app": "shop"}) == []
     assert room.volumes.removed == ["shop"]
+
+
+async def test_gateways_can_wait_until_every_app_has_been_offered_anew(room: Cluster) -> None:
+    await room.deployed(spec(web()))
+    async with asyncio.timeout(10):
+        await room.apps.controller.offered_all()
+
+
+async def test_nothing_is_offered_completely_before_a_look_at_each_app(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as made:
+        async with made.running():
+            await made.deployed(spec(web()))
+        made.swarm.go_away()
+        async with made.running():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await made.apps.controller.offered_all()
+            made.swarm.come_back()
+            async with asyncio.timeout(30):
+                await made.apps.controller.offered_all()
