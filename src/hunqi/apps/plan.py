@@ -276,13 +276,7 @@ class _Planning:
     def _correct(self, revision: Revision, spec: ServiceSpec, standing: Standing) -> None:
         """Undo what others changed, and set the replicas that are wanted."""
         at = self._at
-<<<<<<< HEAD
-        wanted = at.wanted(spec)
-        if wanted:
-            wanted += at.facts.surge.get(standing.name, 0)
-=======
         wanted = self._replicas(spec, standing.name)
->>>>>>> apps
         if drift := at.facts.drifted.get(standing.name):
             self._put(revision, spec, repair=True, why=drift)
         elif not scalable(spec) or standing.service.replicas == wanted:
