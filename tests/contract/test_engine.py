@@ -47,7 +47,7 @@ async def test_a_service_is_created_found_scaled_and_removed(engine: WatchedEngi
     assert await engine.services.list({"io.hunqi.cluster": "another"}) == []
 
     (task,) = await running(engine, id_)
-    subnet = (await engine.networks.inspect(network)).subnets[0]
+    (subnet,) = (await engine.networks.inspect(network)).subnets
     assert ip_address(task.addresses[network]) in ip_network(subnet)
     assert task.image == SAMPLE
     assert task.labels["io.hunqi.cluster"] == "contract"

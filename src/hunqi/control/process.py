@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from hunqi.api.app import build_api
 from hunqi.api.ports import Rooms
 from hunqi.apps.build import Apps, Around, build_apps
-from hunqi.apps.images import Accelerator
+from hunqi.apps.images import Accelerator, Login
 from hunqi.apps.operations import Change
 from hunqi.control.accelerators import Accelerators
 from hunqi.control.certificates import Certificates
@@ -34,9 +34,11 @@ from hunqi.control.platform import LEASE, Leading, PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
+from hunqi.engine.model import RegistryAuth
 from hunqi.engine.observer import Observer
 from hunqi.gateway.publisher import Publisher
 from hunqi.identity.directory import Directory, open_directory
+from hunqi.identity.registry import RegistryLogins
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority, key_name, request_for
 from hunqi.nodes.controller import NodeController, NodeWorld
@@ -90,6 +92,7 @@ class Parts:
     certificates: Certificates
     apps: Apps
     rooms: Rooms
+    logins: RegistryLogins
     leases: Leases
     leadership: Leadership
     leading: Leading
@@ -168,13 +171,21 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             tell=tell,
         )
     )
+    logins = RegistryLogins(opened.sealer)
+    services = logins.of_services()
+    accelerator = Accelerator(
+        opened.session,
+        settings.mirror_address,
+        login=Login(username=services.username, password=services.password),
+    )
+    pulling = RegistryAuth(username=services.username, password=services.password, server=settings.mirror_address)
     apps = build_apps(
         Around(
             database=held,
             engine=opened.docker,
             observer=observer,
             routing=publisher,
-            images=Accelerators(Accelerator(opened.session, settings.mirror_address), images),
+            images=Accelerators(accelerator, images, login=pulling),
             seal=opened.sealer,
             volumes=NodeWork(agents),
             diagnosis=NodeWork(agents),
@@ -193,7 +204,7 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             swarm=opened.docker.swarm,
             nodes=opened.docker.nodes,
             managers=lambda: _managers(opened.docker),
-            settings=settings.shared,
+            settings={**settings.shared, "registry_key": logins.public_pem},
             now=_now,
         )
     )
@@ -231,6 +242,7 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
         certificates=certificates,
         apps=apps,
         rooms=rooms,
+        logins=logins,
         leases=leases,
         leadership=leadership,
         leading=leading,
@@ -286,7 +298,7 @@ async def _look_who_leads(parts: Parts) -> None:
 
 async def _answer(parts: Parts, listener: socket.socket) -> None:
     """Serve the API until cancelled."""
-    api = build_api(parts.directory, parts.rooms, EventLog(parts.database))
+    api = build_api(parts.directory, parts.rooms, EventLog(parts.database), parts.logins)
     config = uvicorn.Config(
         api,
         log_config=None,
