@@ -38,6 +38,7 @@ from hunqi.gateway.model import (
     RouteTable,
     Target,
 )
+from hunqi.kit.codec import dumps
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority, key_name, make_request
 from hunqi.nodes.identity import Credential, Role, TlsPaths, client_context
@@ -92,6 +93,11 @@ def table_of(*tasks: str, version: int = 1, draining: Sequence[str] = ()) -> Rou
     spec = RouteSpec(port=8080, hosts=("shop.test",))
     route = Route(app="shop", service="web", spec=spec, targets=(Target(cluster=WEB),))
     return RouteTable(version=version, edge=Edge(), clusters={WEB: cluster}, routes=(route,))
+
+
+def text_of(table: RouteTable) -> bytes:
+    """Return the table as it travels."""
+    return dumps(table).encode()
 
 
 class MemoryGateway:

@@ -23,7 +23,6 @@ from hunqi.agent.streams import Streams
 from hunqi.agent.tables import Tables
 from hunqi.engine.errors import ConflictError, NotFoundError
 from hunqi.errors import DependencyError, HunqiError, InvariantError, UserError
-from hunqi.gateway.model import RouteTable
 from hunqi.kit.codec import CodecError, encode, loads
 from hunqi.nodes.identity import server_context
 from hunqi.nodes.model import AgentStatus, Roster
@@ -139,7 +138,10 @@ class AgentServer:
     async def _put_table(self, request: web.Request) -> web.StreamResponse:
         if not self._settings.has_gateway:
             raise NoGatewayError
-        version = await self._parts.tables.take(await _read(request, RouteTable))
+        try:
+            version = await self._parts.tables.take(await request.read())
+        except CodecError as error:
+            raise BadRequestError(str(error)) from error
         self._parts.reports.wake()
         return _json(TakenTable(version=version))
 
