@@ -2,7 +2,7 @@
 
 A password that begins with ``hqr_`` is a JSON Web Token signed by Ed25519 (RFC 8037): ``sub`` names the user,
 ``grants`` lists what it gives (``shop:pull,push``), ``exp`` ends it. So rights are given in one place
-and hold at every mirror, without users there. The mirror only has the public key. Verified passwords are remembered until they end.
+and hold at every mirror, without users there. The mirror only has the public key.
 """
 
 from __future__ import annotations
