@@ -116,12 +116,17 @@ class Observer:
         Raises the engine's errors.
         """
         async with self._lock:
-            if self._published is None or app is None:
+            whole = self._published is None or app is None
+            if whole:
                 self._dirty = Dirty()
                 await self._looking.everything()
             else:
-                await self._looking.everything({LABEL_APP: app})
-            return self._publish()
+                await self._looking.everything({LABEL_APP: app or ""})
+            snapshot = self._publish()
+            if whole:
+                self._note(self._observed.services)
+                self._say("")
+            return snapshot
 
     async def run(self) -> None:
         """Observe until cancelled. Only a bug ends it otherwise."""
