@@ -20,10 +20,11 @@ from hunqi.apps.observing import Watched
 from hunqi.apps.operations import AppOperations
 from hunqi.apps.ports import Diagnosis, Images, Observer, Seal, Volumes
 from hunqi.apps.preparing import Preparing
+from hunqi.apps.recovery import Mirroring
 from hunqi.apps.releasing import Releasing
 from hunqi.apps.run_store import RunStore
 from hunqi.apps.runs import AppRuns, RunController, RunParts
-from hunqi.apps.serving import Routing
+from hunqi.apps.serving import Routing, Surge
 from hunqi.apps.settings import AppEnvironment, AppRoutes, AppSecrets, Renewing
 from hunqi.apps.store import AppStore
 from hunqi.apps.views import AppViews
@@ -51,6 +52,8 @@ class Around:
     """Seconds since the epoch."""
     tcp_ports: Callable[[], tuple[int, int]]
     """The first and the last port that ``ports:`` may publish."""
+    surge: Callable[[], Surge] = Surge
+    """What the emptying of nodes asks for meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +63,14 @@ class Apps:
     operations: AppOperations
     controller: Controller
     runs: RunController
+    mirroring: Mirroring
 
     async def run(self) -> None:
-        """Reconcile apps and runs until cancelled."""
+        """Reconcile apps and runs, and mirror what is persisted into the Swarm, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.controller.run())
             group.create_task(self.runs.run())
+            group.create_task(self.mirroring.run())
 
 
 def build_apps(around: Around) -> Apps:
@@ -84,6 +89,7 @@ def build_apps(around: Around) -> Apps:
             diagnosing=Diagnosing(around.engine, around.diagnosis),
             logs=keeper,
             clock=around.clock,
+            surge=around.surge,
         )
     )
     keeping = Keeping(around.database, around.seal, clock=around.clock)
@@ -108,6 +114,7 @@ def build_apps(around: Around) -> Apps:
     return Apps(
         controller=controller,
         runs=runs,
+        mirroring=Mirroring(around.database, around.engine, around.seal, cluster=around.cluster, clock=around.clock),
         operations=AppOperations(
             deploys=AppDeploys(store, preparing, releasing, mark=controller.mark),
             revisions=AppRevisions(store),

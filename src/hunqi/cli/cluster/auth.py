@@ -99,8 +99,8 @@ async def _log_in(api: Api, name: str, password: str, setup_token: str | None) -
     people = api.client.people
     if setup_token:
         await people.set_up(setup_token, name, password)
-    host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower())
-    label = f"login-{host}"[:63].rstrip("-")
+    host = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower())
+    label = f"cli-{host}"[:63].rstrip(".-")
     return await people.log_in(name, password, token_name=label, days=_TOKEN_DAYS)
 
 
