@@ -115,6 +115,17 @@ def build_part(serving: Serving, snapshot: Snapshot) -> Part:
     )
 
 
+def tls_hosts(table: RouteTable) -> frozenset[str]:
+    """Return the hosts for which the gateways themselves speak TLS."""
+    return frozenset(
+        host.lower()
+        for route in table.routes
+        if route.spec.tls == "auto" and route.spec.protocol in {Protocol.HTTP1, Protocol.HTTP2}
+        for host in route.spec.hosts
+        if host != "*"
+    )
+
+
 def cluster_name(backend: str, port: int) -> str:
     """Return the name of the cluster of a Swarm service at a port."""
     return f"{backend}:{port}"
