@@ -15,7 +15,6 @@ from hunqi.api.app import ApiSettings, build_api
 from hunqi.client.client import HunqiClient, open_client
 from hunqi.identity.directory import Directory, open_directory
 from hunqi.identity.model import FULL, Actor, ActorKind, Role
-from hunqi.identity.vouchers import VoucherSigner
 from hunqi.state.backup import back_up
 from hunqi.state.database import open_database
 from hunqi.state.events import EventLog
@@ -57,9 +56,7 @@ async def run_world(
         people = open_directory(database)
         rooms = MemoryRooms(database)
         log = EventLog(database)
-        api = build_api(
-            people, rooms.rooms(), log, signer=VoucherSigner.new(), settings=settings or ApiSettings(heartbeat_s=0.5)
-        )
+        api = build_api(people, rooms.rooms(), log, settings=settings or ApiSettings(heartbeat_s=0.5))
         url, server = await stack.enter_async_context(serve(api))
         world = World(url=url, rooms=rooms, directory=people, events=log, server=server)
         if populate:
@@ -95,7 +92,7 @@ async def serve(api: object) -> AsyncGenerator[tuple[str, uvicorn.Server]]:
     """Serve ``api`` on a free port of loopback."""
     config = uvicorn.Config(api, log_config=None, lifespan="off", timeout_graceful_shutdown=2, ws="websockets-sansio")
     server = uvicorn.Server(config)
-    # With its protocol named: asyncio turns Nagle's algorithm off only for these, else a request costs 40 ms more.
+    # With its protocol named: asyncio turns Nagle's algorithm off only for these, which costs 40 ms a request otherwise.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         async with asyncio.TaskGroup() as tasks:

@@ -20,7 +20,6 @@ NEVER_TO_CLIENTS = {
     "store.pinned": "only the operator's command removes so",
     "access.token_key": "before anything listens",
     "access.users_file": "before anything listens; later the last good file is used",
-    "access.trusted_keys": "before anything listens; later the last good keys are used",
     "access.grant": "of the command line",
     "access.password": "of the command line",
     "access.user_exists": "of the command line",

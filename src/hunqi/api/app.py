@@ -17,7 +17,6 @@ from hunqi.api.ports import Rooms
 from hunqi.api.routes import apps, cluster, events, people, tasks, variables
 from hunqi.api.streams import HEARTBEAT_S, MOST_STREAMS, Streams
 from hunqi.identity.directory import Directory
-from hunqi.identity.vouchers import VoucherSigner
 from hunqi.state.events import EventLog
 
 VERSION: Final = "1"
@@ -47,12 +46,7 @@ class ApiSettings:
 
 
 def build_api(
-    directory: Directory,
-    rooms: Rooms,
-    events_log: EventLog,
-    *,
-    signer: VoucherSigner,
-    settings: ApiSettings | None = None,
+    directory: Directory, rooms: Rooms, events_log: EventLog, *, settings: ApiSettings | None = None
 ) -> FastAPI:
     """Return the application: every route guarded, every error a problem. It starts and stops nothing itself."""
     chosen = settings or ApiSettings()
@@ -63,7 +57,6 @@ def build_api(
         rooms=rooms,
         events=events_log,
         streams=Streams(most=chosen.most_streams),
-        signer=signer,
         secure_cookies=chosen.secure_cookies,
         heartbeat_s=chosen.heartbeat_s,
     )

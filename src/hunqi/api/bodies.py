@@ -54,12 +54,6 @@ class TokenBody(Body):
     """Until it expires; null means never."""
 
 
-class VoucherBody(Body):
-    """For how long."""
-
-    hours: int = Field(default=12, ge=1, le=24 * 30)
-
-
 class UserBody(Body):
     """A new user; without a password only tokens work."""
 

@@ -8,7 +8,6 @@ from hunqi.api.access import Access
 from hunqi.api.ports import Rooms
 from hunqi.api.streams import Streams
 from hunqi.identity.directory import Directory
-from hunqi.identity.vouchers import VoucherSigner
 from hunqi.state.events import EventLog
 
 
@@ -21,6 +20,5 @@ class Context:
     rooms: Rooms
     events: EventLog
     streams: Streams
-    signer: VoucherSigner
     secure_cookies: bool
     heartbeat_s: float

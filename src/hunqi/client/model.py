@@ -443,12 +443,3 @@ class UserView(TypedDict):
     is_admin: bool
     disabled: bool
     created_at: str
-
-
-class Voucher(TypedDict):
-    """For `docker login`: a name and a password, and until when they are good."""
-
-    username: str
-    password: str
-    expires_at: str
-    grants: list[str]

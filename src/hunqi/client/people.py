@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from hunqi.client.model import Me, NewToken, Role, TeamView, TokenView, UserView, Voucher
+from hunqi.client.model import Me, NewToken, Role, TeamView, TokenView, UserView
 from hunqi.client.paging import every
 from hunqi.client.transport import Transport, path_of
 
@@ -50,10 +50,6 @@ class People:
         """Make a token (``personal`` or ``machine``); its secret is shown only now."""
         body = {"name": name, "scopes": list(scopes), "kind": kind, "days": days}
         return await self._transport.ask("POST", "/v1/tokens", body=body)
-
-    async def create_voucher(self, *, hours: int = 12) -> Voucher:
-        """Make a name and password for ``docker login`` at the accelerators."""
-        return await self._transport.ask("POST", "/v1/registry/vouchers", body={"hours": hours})
 
     async def revoke_token(self, token: str) -> None:
         """Make a token (by id) useless."""

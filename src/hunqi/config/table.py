@@ -279,14 +279,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         panel=_ACCESS,
     ),
     Setting(
-        key="access.trusted-keys",
-        fields=("access.trusted_keys",),
-        flag="--trusted-keys",
-        kind=kinds.PATH,
-        help="Public keys (Ed25519, PEM) of who may vouch for users: a cluster's control.",
-        panel=_ACCESS,
-    ),
-    Setting(
         key="access.token-ttl",
         fields=("access.token_ttl_s",),
         kind=kinds.DEADLINE,

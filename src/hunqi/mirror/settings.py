@@ -182,8 +182,6 @@ class AccessSettings:
     allow_anonymous_push: bool = False
     local: tuple[str, ...] = ()
     """Namespaces that are local before anyone pushed to them."""
-    trusted_keys: Path | None = None
-    """Public keys (Ed25519, PEM) of who may vouch for users: the cluster's control."""
     token_ttl_s: float = 300.0
 
 

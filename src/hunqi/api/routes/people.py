@@ -19,7 +19,6 @@ from hunqi.api.bodies import (
     TokenBody,
     UserBody,
     UserChangeBody,
-    VoucherBody,
 )
 from hunqi.api.context import Context
 from hunqi.api.idempotency import NOT_KEPT
@@ -31,7 +30,6 @@ from hunqi.identity.sessions import SESSION_HOURS, Session
 from hunqi.identity.teams import MemberView, TeamView
 from hunqi.identity.tokens import NewToken, TokenView
 from hunqi.identity.users import UserView
-from hunqi.identity.vouchers import Voucher, make_voucher
 
 _SECRET: dict[str, Any] = {NOT_KEPT: True}
 UserName = Annotated[str, Path(min_length=1, max_length=63)]
@@ -122,11 +120,6 @@ def _tokens(context: Context) -> APIRouter:
     async def revoke_token(token: Annotated[str, Path(max_length=32)], caller: Caller) -> None:
         """Make a token useless from now on."""
         await tokens.revoke(caller, token)
-
-    @guarded.add("POST", "/v1/registry/vouchers", Action.SELF, status_code=201, openapi_extra=_SECRET)
-    async def create_voucher(body: VoucherBody, caller: Caller) -> Voucher:
-        """Make a name and password for `docker login` at the accelerators, good for the images that one may see."""
-        return await make_voucher(context.directory.database, context.signer, caller, hours=body.hours)
 
     return guarded.router
 

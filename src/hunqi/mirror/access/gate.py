@@ -21,7 +21,6 @@ from hunqi.mirror.access.rules import Rules
 from hunqi.mirror.access.scopes import CATALOG, scope_text
 from hunqi.mirror.access.tokens import SERVICE, TokenExpired, TokenInvalid, TokenIssuer
 from hunqi.mirror.access.users import UsersFile
-from hunqi.mirror.access.vouchers import Vouchers
 from hunqi.mirror.names import Target
 from hunqi.mirror.settings import AccessSettings
 
@@ -59,7 +58,6 @@ class Gate:
         *,
         passwords: Passwords,
         was_pushed: Callable[[str], bool],
-        vouchers: Vouchers | None = None,
     ) -> None:
         self._users = users
         self._tokens = tokens
@@ -67,15 +65,14 @@ class Gate:
         self._was_pushed = was_pushed
         self._allow_anonymous_push = settings.allow_anonymous_push
         self._local = frozenset(clean_prefix(prefix) for prefix in settings.local)
-        self._vouchers = vouchers or Vouchers(None)
-        self._current = Rules(users.load(), self._allow_anonymous_push, self._vouchers.enabled)
+        self._current = Rules(users.load(), self._allow_anonymous_push)
 
     @classmethod
     def open(cls, settings: AccessSettings, data_dir: Path, *, was_pushed: Callable[[str], bool]) -> Gate:
         """Return the gate over the files of ``data_dir``; blocks for the time of a password hash.
 
-        Raises :class:`~hunqi.mirror.access.users_json.UsersFileError`,
-        :class:`~hunqi.mirror.access.tokens.TokenKeyError` or :class:`~hunqi.mirror.access.vouchers.TrustedKeysError`.
+        Raises :class:`~hunqi.mirror.access.users_json.UsersFileError` or
+        :class:`~hunqi.mirror.access.tokens.TokenKeyError`.
         """
         return cls(
             settings,
@@ -83,7 +80,6 @@ class Gate:
             TokenIssuer(data_dir / "token.key", ttl_s=settings.token_ttl_s),
             passwords=Passwords(),
             was_pushed=was_pushed,
-            vouchers=Vouchers(settings.trusted_keys),
         )
 
     def recall(self, authorization_header: str | None) -> Caller | None:
@@ -96,7 +92,7 @@ class Gate:
         match parse_authorization(authorization_header):
             case Bearer(token):
                 claims = self._tokens.verify(token)
-                return Caller(name=claims.subject, scopes=claims.scopes, grants=claims.grants)
+                return Caller(name=claims.subject, scopes=claims.scopes)
             case Basic(name, password):
                 user = self._users.load().by_name.get(name)
                 return Caller(name=name) if self._passwords.recall(user, password) else None
@@ -112,14 +108,12 @@ class Gate:
         match parse_authorization(authorization_header):
             case Bearer(token):
                 claims = self._tokens.verify(token)
-                return Caller(name=claims.subject, scopes=claims.scopes, grants=claims.grants)
+                return Caller(name=claims.subject, scopes=claims.scopes)
             case Basic(name, password):
                 return self.login(name, password)
 
     def login(self, name: str, password: str) -> Caller:
-        """Return the user or a voucher's bearer, or a foreign caller. Blocks; raises ``PasswordCheckError``."""
-        if (voucher := self._vouchers.verify(name, password)) is not None:
-            return Caller(name=voucher.name, grants=voucher.grants, good_until=voucher.expires_at)
+        """Return the user, or a foreign caller. Blocks; raises ``PasswordCheckError``."""
         user = self._users.load().by_name.get(name)
         return Caller(name=name) if self._passwords.verify(user, password) else FOREIGN
 
@@ -180,7 +174,7 @@ class Gate:
         asked = tuple(scopes)
         self._refuse_foreign(caller, asked)
         granted = [scope for wish in asked for scope in self._grantable(caller, wish, resolve=resolve, public=public)]
-        issued = self._tokens.issue(caller.name, granted, grants=caller.grants, until=caller.good_until)
+        issued = self._tokens.issue(caller.name, granted)
         return TokenAnswer(
             token=issued.token,
             expires_in_s=issued.expires_in_s,
@@ -189,7 +183,7 @@ class Gate:
 
     def login_required(self) -> bool:
         """Whether any user exists, so that ``/v2/`` must answer 401."""
-        return self._rules().users_exist
+        return self._rules().users.exist
 
     def is_local_namespace(self, repository: str) -> bool:
         """Whether a grant, ``--local`` or an earlier push made ``repository`` local (if no upstream could own it)."""
@@ -201,7 +195,7 @@ class Gate:
         users = self._users.load()
         rules = self._current
         if rules.users is not users:
-            rules = self._current = Rules(users, self._allow_anonymous_push, self._vouchers.enabled)
+            rules = self._current = Rules(users, self._allow_anonymous_push)
         return rules
 
     def _refuse_foreign(self, caller: Caller, scopes: tuple[Scope, ...]) -> None:

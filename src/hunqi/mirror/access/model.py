@@ -174,14 +174,6 @@ class Caller:
     """All that a bearer token carries; ``None`` without one."""
     foreign: bool = False
     """Credentials came that are not ours, such as Docker's password of Docker Hub."""
-    grants: tuple[Grant, ...] | None = None
-    """What a voucher gives; ``None`` without one."""
-    good_until: int | None = field(default=None, compare=False)
-    """When the voucher ends (seconds since the epoch), and with it any token that it buys."""
-
-    def is_given(self, action: Action, key: str) -> bool:
-        """Whether the voucher, if that is how the caller came, gives ``action`` on ``key``."""
-        return any(action in grant.actions and grant.covers(key) for grant in self.grants or ())
 
     def carries(self, action: Action, key: str) -> bool:
         """Whether the bearer token, if that is how the caller came, is good for ``action`` on ``key``."""

@@ -25,13 +25,6 @@ class Rules:
 
     users: Users
     allow_anonymous_push: bool
-    vouchers: bool = False
-    """Whether bearers of vouchers come too, who are users like those of the file."""
-
-    @property
-    def users_exist(self) -> bool:
-        """Whether anybody can log in."""
-        return self.vouchers or self.users.exist
 
     def decide(self, caller: Caller, action: Action, target: Target, *, public: bool | None) -> Decision:
         """Return whether ``caller`` may do ``action`` on ``target``; ``public`` is ``None`` for a local one."""
@@ -47,9 +40,9 @@ class Rules:
     def may(self, caller: Caller, action: Action, target: Target) -> bool:
         """Whether the rules give ``action`` to who the caller is, whatever a token carries; public pulls aside."""
         user = self.users.by_name.get(caller.name) if caller.name is not None else None
-        if (user is not None and user.may(action, target.key)) or caller.is_given(action, target.key):
+        if user is not None and user.may(action, target.key):
             return True
-        if caller.foreign and action is not Action.PULL and self.users_exist:
+        if caller.foreign and action is not Action.PULL and self.users.exist:
             return False
         return target.upstream is None and self._anybody_may(action, target.repository)
 
@@ -58,9 +51,9 @@ class Rules:
 
         Each is shown those that it :meth:`may_see`.
         """
-        if not self.users_exist:
+        if not self.users.exist:
             return Decision.ALLOW
-        if not self._knows(caller):
+        if caller.name not in self.users.by_name:
             return Decision.UNAUTHENTICATED
         carried = caller.scopes is None or any(_is_catalogue(scope) for scope in caller.scopes)
         return Decision.ALLOW if carried else Decision.UNAUTHENTICATED
@@ -73,10 +66,10 @@ class Rules:
         """Return in a sentence why ``action`` was refused and what would change it."""
         if target.upstream is not None and action is not Action.PULL:
             return f"{target.key} is mirrored: only {target.upstream} itself can be changed there, never this copy"
-        if not self.users_exist:
+        if not self.users.exist:
             grant = f"{target.key}:pull" + ("" if action is Action.PULL else f",{action.value}")
             return f"this needs a user, and there is none: add one with `hunqi mirror user add` and the grant {grant}"
-        if self._knows(caller):
+        if caller.name in self.users.by_name:
             return f"{caller.name} has no grant of {action.value} on {target.key}"
         return f"log in as a user with a grant of {action.value} on {target.key}"
 
@@ -86,16 +79,14 @@ class Rules:
             case Action.PUSH:
                 return open_push
             case Action.DELETE:
-                return open_push and not self.users_exist
+                return open_push and not self.users.exist
             case Action.PULL:
                 shared = self.users.anonymous
-                return open_push or not self.users_exist or (shared is not None and shared.may(action, repository))
+                return open_push or not self.users.exist or (shared is not None and shared.may(action, repository))
 
     def _refusal(self, caller: Caller) -> Decision:
-        return Decision.UNAUTHENTICATED if self.users_exist and not self._knows(caller) else Decision.DENIED
-
-    def _knows(self, caller: Caller) -> bool:
-        return caller.grants is not None or (caller.name is not None and caller.name in self.users.by_name)
+        known = caller.name is not None and caller.name in self.users.by_name
+        return Decision.UNAUTHENTICATED if self.users.exist and not known else Decision.DENIED
 
 
 def _is_catalogue(scope: Scope) -> bool:

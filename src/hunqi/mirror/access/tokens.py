@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import jwt
 
 from hunqi.errors import UserError
-from hunqi.mirror.access.model import Action, Grant, GrantError, Scope, ScopeKind
+from hunqi.mirror.access.model import Action, Scope, ScopeKind
 from hunqi.mirror.access.private_file import create_private
 
 SERVICE: Final = "hunqi"
@@ -60,8 +60,6 @@ class Claims:
 
     subject: str | None
     scopes: frozenset[Scope]
-    grants: tuple[Grant, ...] | None = None
-    """What the voucher gave that bought the token; ``None`` without one."""
     expires_at: int = field(compare=False)
     """Seconds since the epoch."""
 
@@ -80,33 +78,20 @@ class TokenIssuer:
         self._lock = threading.Lock()
         self._verified: OrderedDict[str, Claims] = OrderedDict()
 
-    def issue(
-        self,
-        subject: str | None,
-        scopes: Iterable[Scope],
-        *,
-        grants: Iterable[Grant] | None = None,
-        until: int | None = None,
-    ) -> Issued:
-        """Return a token for ``subject`` (``None``: anybody) that carries exactly ``scopes``.
-
-        ``grants`` are a voucher's, which ends at ``until``; the token does too.
-        """
+    def issue(self, subject: str | None, scopes: Iterable[Scope]) -> Issued:
+        """Return a token for ``subject`` (``None``: anybody) that carries exactly ``scopes``."""
         now = int(self._clock())
-        ttl_s = self._ttl_s if until is None else max(1, min(self._ttl_s, until - now))
         claims: dict[str, Any] = {
             "iss": SERVICE,
             "aud": SERVICE,
             "iat": now,
-            "exp": now + ttl_s,
+            "exp": now + self._ttl_s,
             "jti": secrets.token_hex(8),
             "access": [_scope_to_json(scope) for scope in scopes],
         }
         if subject is not None:
             claims["sub"] = subject
-        if grants is not None:
-            claims["grants"] = [str(grant) for grant in grants]
-        return Issued(jwt.encode(claims, self._key, algorithm="HS256"), ttl_s, now)
+        return Issued(jwt.encode(claims, self._key, algorithm="HS256"), self._ttl_s, now)
 
     def verify(self, token: str) -> Claims:
         """Return what ``token`` says; raise :class:`TokenInvalid` or :class:`TokenExpired`."""
@@ -135,11 +120,10 @@ class TokenIssuer:
             claims = Claims(
                 subject=payload.get("sub"),
                 scopes=frozenset(_scope_from_json(entry) for entry in payload["access"]),
-                grants=tuple(Grant.parse(text) for text in payload["grants"]) if "grants" in payload else None,
                 expires_at=int(payload["exp"]),
             )
             issued_at = int(payload["iat"])
-        except (jwt.PyJWTError, GrantError, KeyError, TypeError, ValueError) as error:
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
             raise TokenInvalid("the token was not issued by this mirror: ask for another") from error
         if issued_at > self._clock() + _SKEW_S:
             raise TokenInvalid("the token was issued in the future: check the clock of this machine")
