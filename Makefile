@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 
 LISTEN ?= 127.0.0.1:5000
-DATA ?= .run/mirror
+DATA ?= .run/hunqi
+UP ?=
 LOG ?= .run/access.log
 T ?= tests
 BIN := .venv/bin
@@ -11,22 +12,33 @@ RUNTIME := .venv/.runtime-installed
 DEVELOPMENT := .venv/.development-installed
 CODE := src tests $(wildcard tools)
 
-.PHONY: help up demo test check format bench soak lock packages clean
+.PHONY: help up down sample mirror demo test check format bench bench-cluster soak lock packages clean
 
 help: ## print this
 	@echo "Hunqi: make TARGET"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
-	    printf '  %-10s %s\n' $$target "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	    printf '  %-14s %s\n' $$target "$$text"; done
 	@echo
-	@echo "  make up LISTEN=$(LISTEN) DATA=$(DATA) LOG=$(LOG)"
+	@echo "  make up DATA=$(DATA) UP=\"--http-port 8080 --https-port 8443\""
+	@echo "      where its data lies; UP takes the options of hunqi up"
+	@echo "  make mirror LISTEN=$(LISTEN) DATA=$(DATA) LOG=$(LOG)"
 	@echo "      these are its values; LOG takes a line for each request"
-	@echo "  make up DOCKER_IO=http://127.0.0.1:5001"
+	@echo "  make mirror DOCKER_IO=http://127.0.0.1:5001"
 	@echo "      an upstream elsewhere; also GHCR_IO, QUAY_IO, REGISTRY_K8S_IO, ..."
 
-up: $(RUNTIME) ## run the image accelerator in the foreground (Ctrl-C stops it)
+up: $(RUNTIME) ## run the platform: accelerator, control, agent, gateway (installs Docker on Debian, as root)
+	@exec $(BIN)/hunqi up --data "$(DATA)" $(UP)
+
+down: ## stop it; apps and the gateway go on serving
+	@exec $(BIN)/hunqi down --data "$(DATA)"
+
+sample: $(RUNTIME) ## make the images of examples/shop from Debian packages, into the accelerator that runs
+	@exec $(BIN)/python tools/sample --data "$(DATA)"
+
+mirror: $(RUNTIME) ## run the image accelerator alone, in the foreground (Ctrl-C stops it)
 	@mkdir -p "$(DATA)" "$(dir $(LOG))"
-	@exec $(BIN)/hunqi mirror serve --listen "$(LISTEN)" --data "$(DATA)" --access-log "$(LOG)"
+	@exec $(BIN)/hunqi mirror serve --listen "$(LISTEN)" --data "$(DATA)/mirror" --access-log "$(LOG)"
 
 demo: $(RUNTIME) packages ## show it at work, without any network: one pull twice, timed and counted
 	@exec $(BIN)/python tools/demo.py
@@ -46,6 +58,9 @@ format: $(DEVELOPMENT) ## put the code into the house format
 
 bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; writes docs/benchmarks.md (B="--only cold --rounds 2" for some)
 	$(BIN)/python -m tools.bench $(B)
+
+bench-cluster: $(DEVELOPMENT) packages ## measure the platform on three machines under load, as root (B="--only deploys --share 0.2" for some)
+	$(BIN)/python -m tools.bench_cluster $(B)
 
 soak: $(DEVELOPMENT) packages ## ten minutes of mixed load with faults (S="--minutes 60" for more)
 	$(BIN)/python -m tools.soak $(S)

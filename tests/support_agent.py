@@ -5,14 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from hunqi.agent.chores import Chores
+from hunqi.agent.door import Door
+from hunqi.agent.drains import Drains
+from hunqi.agent.images import Images
+from hunqi.agent.reports import Reports
+from hunqi.agent.rosters import RosterFile
+from hunqi.agent.server import AgentParts, AgentServer
 from hunqi.agent.settings import AgentSettings
+from hunqi.agent.stops import Stops, StopWorld
+from hunqi.agent.streams import Streams
+from hunqi.agent.tables import Tables
 from hunqi.apps.model import HealthSpec, Protocol, RouteSpec
+from hunqi.engine.client import Docker
 from hunqi.engine.errors import NotFoundError
 from hunqi.engine.model import JSON, LABEL_CLUSTER, LABEL_DRAIN, LABEL_STOP_SIGNAL, Event
 from hunqi.gateway.model import (
@@ -26,8 +38,10 @@ from hunqi.gateway.model import (
     RouteTable,
     Target,
 )
-from hunqi.nodes.authority import ClusterAuthority, make_request
-from hunqi.nodes.identity import Credential, Role, TlsPaths
+from hunqi.kit.codec import dumps
+from hunqi.nodes.agent_client import AgentClient
+from hunqi.nodes.authority import ClusterAuthority, key_name, make_request
+from hunqi.nodes.identity import Credential, Role, TlsPaths, client_context
 
 CLUSTER: Final = "c1"
 NOW: Final = datetime.now(UTC)
@@ -57,8 +71,6 @@ def agent_settings(directory: Path, authority: ClusterAuthority, node: str, **mo
     key, request = make_request()
     cert = authority.sign(request, Role.AGENT, now=NOW)
     write_credential(directory, Credential(cert_pem=cert, key_pem=key), authority.ca_pem)
-    from hunqi.nodes.authority import key_name
-
     settings = AgentSettings(
         data_dir=directory, cluster=authority.cluster, node=node, host="127.0.0.1", port=free_port(), **more
     )
@@ -83,6 +95,11 @@ def table_of(*tasks: str, version: int = 1, draining: Sequence[str] = ()) -> Rou
     return RouteTable(version=version, edge=Edge(), clusters={WEB: cluster}, routes=(route,))
 
 
+def text_of(table: RouteTable) -> bytes:
+    """Return the table as it travels."""
+    return dumps(table).encode()
+
+
 class MemoryGateway:
     """Does at once what it is told; ``open`` says how many requests each address has, ``unhealthy`` which fail."""
 
@@ -92,6 +109,7 @@ class MemoryGateway:
         self.open: dict[str, int] = {}
         self.unhealthy: set[str] = set()
         self.is_running = True
+        self.problem = ""
         self.is_deaf = False
         self.looks = 0
 
@@ -106,7 +124,8 @@ class MemoryGateway:
         if self.is_deaf:
             raise TimeoutError
         if not self.applied or not self.is_running:
-            return GatewayReport(node=self.node, version=0, running=self.is_running, endpoints=())
+            running = self.is_running
+            return GatewayReport(node=self.node, version=0, running=running, endpoints=(), problem=self.problem)
         table = self.applied[-1]
         endpoints = tuple(
             EndpointHealth(
@@ -221,6 +240,42 @@ async def running(*services: Any) -> AsyncGenerator[None]:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def served_without_docker(settings: AgentSettings, gateway: MemoryGateway) -> AsyncGenerator[Tables]:
+    """Serve an agent's HTTP with its gateway's half running, but with no engine to watch."""
+    engine, docker = MemoryEngine(), Docker(str(settings.data_dir / "no-docker.sock"))
+    tables = Tables(gateway, settings.data_dir, clock=time.time)
+    reports = Reports(gateway, tables, node=settings.node, monotonic=time.monotonic)
+    drains, roster = Drains(tables, reports), RosterFile(settings.data_dir)
+    peers = AgentClient(client_context(settings.tls), roster.current)
+    world = StopWorld(
+        system=engine,
+        containers=engine,
+        images=engine,
+        drains=drains,
+        peers=peers,
+        roster=roster.current,
+        clock=engine.clock,
+    )
+    parts = AgentParts(
+        tables=tables,
+        reports=reports,
+        drains=drains,
+        stops=Stops(world, settings.data_dir, cluster=settings.cluster, node=settings.node),
+        roster=roster,
+        streams=Streams(docker, cluster=settings.cluster),
+        chores=Chores(docker, cluster=settings.cluster),
+        images=Images(docker, mirror_socket=None, directory=settings.data_dir, prefix="127.0.0.1:5000"),
+        door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
+    )
+    runner = await AgentServer(settings, parts).start()
+    try:
+        async with running(tables.run(), reports.run()):
+            yield tables
+    finally:
+        await runner.cleanup()
 
 
 def with_version(table: RouteTable, version: int) -> RouteTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,9 +16,11 @@ from hunqi.api.app import ApiSettings, build_api
 from hunqi.client.client import HunqiClient, open_client
 from hunqi.identity.directory import Directory, open_directory
 from hunqi.identity.model import FULL, Actor, ActorKind, Role
+from hunqi.identity.registry import RegistryLogins
 from hunqi.state.backup import back_up
 from hunqi.state.database import open_database
 from hunqi.state.events import EventLog
+from hunqi.state.sealing import Sealer
 from testbed.rooms import MemoryRooms
 
 PASSWORD = "correct horse battery"
@@ -56,7 +59,8 @@ async def run_world(
         people = open_directory(database)
         rooms = MemoryRooms(database)
         log = EventLog(database)
-        api = build_api(people, rooms.rooms(), log, settings=settings or ApiSettings(heartbeat_s=0.5))
+        logins = RegistryLogins(Sealer(secrets.token_bytes(32)))
+        api = build_api(people, rooms.rooms(), log, logins, settings=settings or ApiSettings(heartbeat_s=0.5))
         url, server = await stack.enter_async_context(serve(api))
         world = World(url=url, rooms=rooms, directory=people, events=log, server=server)
         if populate:

@@ -79,7 +79,7 @@ def _tell(console: Console, first: Pull, second: Pull) -> None:
     if second.upstream_bytes:
         console.print("\nThe second pull should not have cost the upstream anything: this is a bug.")
     else:
-        console.print("\nThe second pull came from the accelerator alone. Type next: make up")
+        console.print("\nThe second pull came from the accelerator alone. Type next: make mirror, or make up")
 
 
 if __name__ == "__main__":

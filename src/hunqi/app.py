@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from hunqi.mirror.process.child import begin_logging
 from hunqi.mirror.process.fetcher import run_fetcher
 from hunqi.mirror.process.supervisor import Supervisor
 from hunqi.mirror.process.worker import run_worker
 from hunqi.mirror.settings import Address, MirrorSettings
+
+if TYPE_CHECKING:
+    from hunqi.control.settings import ControlSettings
+    from hunqi.engine.client import Docker
+    from hunqi.platform.founding import Membership
+    from hunqi.platform.settings import PlatformSettings
 
 
 def serve_mirror(
@@ -30,3 +40,88 @@ def serve_mirror(
         reload=reload,
         on_listening=on_listening,
     ).run()
+
+
+def serve_agent(platform: PlatformSettings) -> int:
+    """Serve this machine's agent in the foreground until SIGTERM or SIGINT; return the exit status."""
+    from hunqi.agent.main import run_agent
+    from hunqi.agent.settings import AgentSettings
+    from hunqi.gateway.boxes import GatewaySettings
+    from hunqi.gateway.node import NodeGateway
+
+    begin_logging()
+    membership = _membership(platform)
+    settings = AgentSettings(
+        data_dir=platform.agent_dir,
+        cluster=membership.cluster,
+        node=membership.node,
+        host=platform.agent.host,
+        port=platform.agent.port,
+        docker_socket=platform.docker_socket,
+        mirror_socket=platform.mirror_dir / "fetcher.sock",
+        control_url=platform.control_url if platform.has_control else None,
+        mirror_address=str(platform.mirror),
+        version=version("hunqi"),
+    )
+
+    def make_gateway(_settings: AgentSettings, docker: Docker) -> NodeGateway:
+        folder = platform.agent_dir / "gateway"
+        return NodeGateway(
+            docker, GatewaySettings(cluster=membership.cluster, node=membership.node, folder=folder.absolute())
+        )
+
+    asyncio.run(run_agent(settings, make_gateway=make_gateway))
+    return 0
+
+
+def serve_control(platform: PlatformSettings) -> int:
+    """Serve control in the foreground until SIGTERM or SIGINT; return the exit status."""
+    from hunqi.control.process import run_control
+    from hunqi.platform.founding import make_keys
+
+    begin_logging()
+    membership = _membership(platform)
+    authority = make_keys(platform, membership, now=datetime.now(UTC))
+    asyncio.run(run_control(_control_settings(platform, membership), authority))
+    return 0
+
+
+def _control_settings(platform: PlatformSettings, membership: Membership) -> ControlSettings:
+    from hunqi.control.settings import ControlSettings
+    from hunqi.gateway.model import Edge
+    from hunqi.platform.settings import shared_settings
+
+    edge = Edge(
+        http_port=platform.http_port,
+        https_port=platform.https_port,
+        ready_port=platform.ready_port,
+        tcp_ports=platform.tcp_ports,
+    )
+    return ControlSettings(
+        cluster=membership.cluster,
+        node=membership.node,
+        host=platform.control.host,
+        port=platform.control.port,
+        database_url=platform.database_url or str((platform.control_dir / "control.db").absolute()),
+        docker_socket=platform.docker_socket,
+        mirror_address=str(platform.mirror),
+        agent_address=str(platform.agent),
+        tls=platform.control_tls,
+        agent_tls=platform.agent_tls,
+        cluster_key_file=platform.cluster_key_file,
+        log_dir=platform.log_dir / "apps",
+        backup_dir=platform.data_dir / "backups",
+        edge=edge,
+        is_open=platform.advertise is not None,
+        shared=shared_settings(platform),
+    )
+
+
+def _membership(platform: PlatformSettings) -> Membership:
+    from hunqi.platform.errors import SettingsError
+    from hunqi.platform.founding import load_membership
+
+    membership = load_membership(platform)
+    if membership is None:
+        raise SettingsError(f"{platform.data_dir} belongs to no cluster yet: hunqi up makes one, hunqi join enters one")
+    return membership

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +15,15 @@ import pytest
 from aiohttp import web
 
 from hunqi.agent.access import ALLOWED, ANONYMOUS
-from hunqi.agent.door import Door
-from hunqi.agent.drains import Drains
-from hunqi.agent.images import Images
-from hunqi.agent.reports import Reports
 from hunqi.agent.rosters import RosterFile
-from hunqi.agent.server import AgentParts, AgentServer
 from hunqi.agent.settings import AgentSettings
-from hunqi.agent.stops import Stops, StopWorld
-from hunqi.agent.streams import Streams
 from hunqi.agent.tables import Tables
-from hunqi.engine.client import Docker
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority
 from hunqi.nodes.errors import AgentRefusedError, AgentUnreachableError, NoAgentError
 from hunqi.nodes.identity import Role, client_context, pinned_context
 from hunqi.nodes.model import Member, Roster
-from support_agent import CLUSTER, NOW, MemoryEngine, MemoryGateway, agent_settings, running, table_of, write_credential
+from support_agent import CLUSTER, NOW, MemoryGateway, agent_settings, served_without_docker, table_of, write_credential
 
 
 @dataclass(kw_only=True)
@@ -74,44 +65,16 @@ class Served:
 async def served(directory: Path, **more: Any) -> AsyncGenerator[Served]:
     authority = ClusterAuthority.make(CLUSTER, now=NOW)
     settings, name = agent_settings(directory / "agent", authority, "n1", **more)
-    gateway, engine = MemoryGateway(), MemoryEngine()
-    docker = Docker(str(directory / "no-docker.sock"))
-    tables = Tables(gateway, settings.data_dir, clock=time.time)
-    reports = Reports(gateway, tables, node="n1", monotonic=time.monotonic)
-    drains = Drains(tables, reports)
-    roster = RosterFile(settings.data_dir)
-    world = StopWorld(
-        system=engine,
-        containers=engine,
-        images=engine,
-        drains=drains,
-        peers=AgentClient(client_context(settings.tls), roster.current),
-        roster=roster.current,
-        clock=engine.clock,
-    )
-    parts = AgentParts(
-        tables=tables,
-        reports=reports,
-        drains=drains,
-        stops=Stops(world, settings.data_dir, cluster=CLUSTER, node="n1"),
-        roster=roster,
-        streams=Streams(docker, cluster=CLUSTER),
-        images=Images(docker, mirror_socket=None, directory=settings.data_dir, prefix="127.0.0.1:5000"),
-        door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
-    )
-    runner = await AgentServer(settings, parts).start()
-    try:
-        async with running(tables.run(), reports.run()):
-            yield Served(
-                settings=settings,
-                name=name,
-                gateway=gateway,
-                tables=tables,
-                authority=authority,
-                directory=directory,
-            )
-    finally:
-        await runner.cleanup()
+    gateway = MemoryGateway()
+    async with served_without_docker(settings, gateway) as tables:
+        yield Served(
+            settings=settings,
+            name=name,
+            gateway=gateway,
+            tables=tables,
+            authority=authority,
+            directory=directory,
+        )
 
 
 async def test_a_table_a_report_and_a_drain_travel(tmp_path: Path) -> None:

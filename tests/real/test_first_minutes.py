@@ -38,7 +38,7 @@ def test_make_lists_its_targets() -> None:
 
 
 @pytest.mark.parametrize("how", ["argument", "variable"])
-def test_make_up_serves_an_upstream_that_a_variable_points_elsewhere(tmp_path: Path, how: str) -> None:
+def test_make_mirror_serves_an_upstream_that_a_variable_points_elsewhere(tmp_path: Path, how: str) -> None:
     with real_registry(tmp_path / "world", seed={"library/first:1": IMAGE}) as world:
         given = {"LISTEN": "127.0.0.1:0", "DATA": str(tmp_path / "data"), "LOG": str(tmp_path / "access.log")}
         upstream = {"DOCKER_IO": world.url}
@@ -47,7 +47,7 @@ def test_make_up_serves_an_upstream_that_a_variable_points_elsewhere(tmp_path: P
         screen = tmp_path / "screen"
         with screen.open("wb") as file:
             process = subprocess.Popen(
-                ["make", "--old-file=.venv/.runtime-installed", "up", *arguments],
+                ["make", "--old-file=.venv/.runtime-installed", "mirror", *arguments],
                 cwd=ROOT,
                 env=environment,
                 stdout=file,

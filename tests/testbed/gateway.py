@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,19 +17,19 @@ from aiohttp import web
 
 from hunqi.apps.model import HealthSpec, Protocol, RouteSpec
 from hunqi.gateway.admin import Admin, open_admin
+from hunqi.gateway.envoy import Envoy
 from hunqi.gateway.files import ResourceFiles
-from hunqi.gateway.hold import Holds, serve_holds
+from hunqi.gateway.hold import Holds, serve_holds, serving
 from hunqi.gateway.model import Cluster, Edge, Endpoint, Place, Route, RouteTable, Target
 from hunqi.gateway.render import render
 from hunqi.gateway.render.bootstrap import ADMIN_SOCKET, render_bootstrap
-from hunqi.gateway.watch import Found, Watch
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """Return a port that nothing listens on, from below those that the kernel gives to clients."""
-    for port in range(20_500 + time.monotonic_ns() % 5000, 32_000):
+    for port in random.sample(range(20_500, 32_000), 100):
         with socket.socket(socket.AF_INET, kind) as probe:
             try:
                 probe.bind(("0.0.0.0", port))
@@ -53,6 +54,7 @@ class Backend:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     """It may be answered."""
     _runner: web.AppRunner | None = None
+    _sockets: set[web.WebSocketResponse] = field(default_factory=set)
 
     async def start(self) -> None:
         app = web.Application(client_max_size=64 << 20)
@@ -64,6 +66,8 @@ class Backend:
 
     async def stop(self) -> None:
         if self._runner:
+            for channel in set(self._sockets):
+                await channel.close()
             await self._runner.cleanup()
             self._runner = None
 
@@ -96,8 +100,10 @@ class Backend:
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
         channel = web.WebSocketResponse()
         await channel.prepare(request)
+        self._sockets.add(channel)
         async for message in channel:
             await channel.send_str(f"{self.name}: {message.data}")
+        self._sockets.discard(channel)
         return channel
 
 
@@ -148,34 +154,26 @@ class Gateway:
         self.place = place
         self.admin = admin
         self.process = process
-        self.files = ResourceFiles(folder)
+        self.envoy = Envoy(folder, place, admin)
 
     async def apply(self, wanted: RouteTable, *, timeout_s: float = 10.0) -> None:
-        """Write ``wanted`` and wait until Envoy works by it."""
-        files = render(wanted, self.place)
-        for path in sorted(files, key=lambda each: (each[0] not in "es", "cds" not in each, each)):
-            self.files.write(path, files[path])
-        await self.in_force(files.keys(), timeout_s=timeout_s)
-        self.files.keep(files.keys())
-
-    async def in_force(self, paths: object, *, timeout_s: float = 10.0) -> None:
+        """Have Envoy work by ``wanted`` and wait until it does, wholly."""
+        await self.envoy.apply(wanted)
         deadline = time.monotonic() + timeout_s
-        wanted = {version for path, version in self.files.versions.items() if not path.startswith("sds")}
         while True:
-            found = set((await self.admin.stats("version_text$")).values())
-            if wanted <= found:
+            report = await self.envoy.observe()
+            if report.version == wanted.version and self.envoy.settled:
                 return
             if time.monotonic() > deadline:
-                names = {path for path, version in self.files.versions.items() if version in wanted - found}
-                rejected = await self.admin.stats("update_rejected$")
-                raise TimeoutError(f"not in force: {names}; rejected {[k for k, v in rejected.items() if v]}")
+                said = [line for line in (self.folder / "stderr").read_text().splitlines() if "reject" in line]
+                raise TimeoutError(f"not in force: {report.problem} {said[-3:]}")
             await asyncio.sleep(0.01)
 
     async def healthy(self, count: int, *, name: str = "shop_web-r1:8080", timeout_s: float = 10.0) -> None:
         """Wait until so many endpoints of the cluster are healthy and not draining."""
         deadline = time.monotonic() + timeout_s
         while True:
-            hosts = [each for each in await self.admin.hosts() if each.cluster == name]
+            hosts = [each for each in (await self.admin.clusters()).hosts if each.cluster == name]
             if sum(each.healthy and not each.draining for each in hosts) == count:
                 return
             if time.monotonic() > deadline:
@@ -247,13 +245,13 @@ async def holding(running: Gateway, wanted: RouteTable) -> AsyncIterator[Holds]:
     holds = Holds(max_held=wanted.edge.max_held)
     await holds.update(wanted)
 
-    async def tell(found: Found) -> None:
-        await holds.found_healthy({each.cluster for each in found.hosts if each.healthy and not each.draining})
+    async def watch() -> None:
+        while True:
+            await holds.found_healthy(serving((await running.admin.clusters()).hosts))
+            await asyncio.sleep(0.05)
 
-    watch = Watch(running.admin, tell)
-    watch.attend(600)
     async with serve_holds(holds, Path(running.place.hold_socket)), asyncio.TaskGroup() as group:
-        watching = group.create_task(watch.run())
+        watching = group.create_task(watch())
         try:
             yield holds
         finally:

@@ -207,14 +207,15 @@ def compose(
     dialect: Dialect = Dialect.OCI,
     architecture: str = "amd64",
     label: str = "",
+    command: Sequence[str] = ("/bin/sh",),
 ) -> Image:
-    """Return an image of ``layers`` that runs ``/bin/sh``; ``label`` makes otherwise equal images differ."""
+    """Return an image of ``layers`` that runs ``command``; ``label`` makes otherwise equal images differ."""
     config = _json(
         {
             "architecture": architecture,
             "os": "linux",
             "created": EPOCH,
-            "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"], "Labels": {"testbed": label}},
+            "config": {"Env": ["PATH=/bin"], "Cmd": [*command], "Labels": {"testbed": label}},
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
             "history": [{"created": EPOCH, "created_by": "testbed"} for _ in layers],
         }

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
+
+_PIECE_PAGES: Final = 1 << 18
+_PRESENT: Final = 1 << 63
+_FRAME: Final = (1 << 55) - 1
 
 
 def children(pid: int) -> list[int]:
@@ -82,3 +89,35 @@ def wait_for(condition: Callable[[], bool], *, timeout_s: float, what: str) -> N
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {timeout_s} s")
         time.sleep(0.02)
+
+
+def resident_bytes(pids: Sequence[int]) -> int:
+    """Return the memory of all pages that any of ``pids`` has, each page once (proc(5), ``pagemap``; needs root).
+
+    The sum of their proportional set sizes as it would be if nobody else used the same files: what they take on a
+    machine of their own.
+    """
+    pages: set[int] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError, ProcessLookupError):
+            pages |= _frames(pid)
+    return len(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _frames(pid: int) -> set[int]:
+    size = os.sysconf("SC_PAGE_SIZE")
+    found: set[int] = set()
+    with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, _, end = line.split()[0].partition("-")
+            if line.endswith(("[vsyscall]", "[vvar]", "[vdso]")):
+                continue
+            first, last = int(start, 16) // size, int(end, 16) // size
+            for piece in range(first, last, _PIECE_PAGES):
+                data = os.pread(pagemap.fileno(), min(_PIECE_PAGES, last - piece) * 8, piece * 8)
+                if data.count(0) == len(data):
+                    continue
+                entries = array.array("Q")
+                entries.frombytes(data)
+                found.update(entry & _FRAME for entry in entries if entry & _PRESENT)
+    return found

@@ -22,6 +22,7 @@ PACKAGE_OF: Final[Mapping[str, str]] = {
     "docker": "docker.io",
     "dockerd": "docker.io",
     "docker-registry": "docker-registry",
+    "gcc": "gcc libc6-dev",
     "htpasswd": "apache2-utils",
     "iptables": "iptables",
     "nginx": "nginx-light",

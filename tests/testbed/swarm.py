@@ -7,7 +7,7 @@
         daemon = first.start(["hunqi", "up"], log=tmp_path / "up.log")
         urlopen(f"http://{first.address}:80")  # the host reaches each machine at its address
         second.cut(); second.heal()            # the cable
-        second.kill(); second.start_docker()   # power cut, and back
+        second.kill(); second.power_on()       # power cut, and back; stop_docker, start_docker: dockerd alone
         bed.give_image(sample_image(), "sample:1")
 
 In tests, take the fixtures ``one_node`` and ``three_nodes`` of ``tests/conftest.py`` (one per session) and mark the
@@ -158,11 +158,13 @@ def _lay_bridge(number: int, bed: Bed) -> None:
     run(["ip", "addr", "add", f"{bed.gateway}/24", "dev", bridge])
     run(["ip", "link", "set", bridge, "up"])
     # A dockerd of the host sets FORWARD to DROP, and bridged packets pass it (bridge-nf-call-iptables).
-    run(["iptables", "-w", "10", "-I", "FORWARD", *_forward_rule(bridge)])
+    for rule in _forward_rules(bridge):
+        run(["iptables", "-w", "10", "-I", "FORWARD", *rule])
 
 
-def _forward_rule(bridge: str) -> list[str]:
-    return ["-i", bridge, "-o", bridge, "-j", "ACCEPT"]
+def _forward_rules(bridge: str) -> list[list[str]]:
+    """Machines reach each other; the world says at once that it is not there."""
+    return [["-i", bridge, "!", "-o", bridge, "-j", "REJECT"], ["-i", bridge, "-o", bridge, "-j", "ACCEPT"]]
 
 
 def _sweep(number: int) -> None:
@@ -171,8 +173,9 @@ def _sweep(number: int) -> None:
         if Path(f"/var/run/netns/{machine.name}").exists() or machine.directory.exists():
             machine.end()
     bridge = _bridge(number)
-    while run(["iptables", "-w", "10", "-D", "FORWARD", *_forward_rule(bridge)], check=False).returncode == 0:
-        pass
+    for rule in _forward_rules(bridge):
+        while run(["iptables", "-w", "10", "-D", "FORWARD", *rule], check=False).returncode == 0:
+            pass
     if Path(f"/sys/class/net/{bridge}").exists():
         run(["ip", "link", "delete", bridge], check=False)
     shutil.rmtree(_directory(number), ignore_errors=True)

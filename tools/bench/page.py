@@ -59,17 +59,33 @@ def json_of(rows: Sequence[Row], *, rounds: int) -> str:
 
 
 def write_page(path: Path, rows: Sequence[Row], *, rounds: int, took_s: float) -> None:
-    """Write the page of a whole run."""
+    """Write the section of a whole run; the other sections of the page stay."""
+    write_section(path, "The accelerator", _HOW, rows, rounds=rounds, took_s=took_s, programs=versions())
+
+
+def write_section(
+    path: Path, title: str, how: str, rows: Sequence[Row], *, rounds: int, took_s: float, programs: Sequence[str]
+) -> None:
+    """Write one section of the page, in its place or at the end; ``how`` says how its rows are measured."""
     met = sum(row.is_met for row in rows)
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    lines = ["# Benchmarks", "", _HOW]
+    lines = [f"## {title}", "", how]
     lines += [f"- Run: {day}, {rounds} rounds, {took_s / 60:.0f} minutes; {met} of {len(rows)} bars are met."]
-    lines += [f"- Machine: {machine()}.", f"- Versions: {'; '.join(versions())}.", ""]
+    lines += [f"- Machine: {machine()}.", f"- Versions: {'; '.join(programs)}.", ""]
     lines += ["| measure | value | bar | | figures |", "|---|---|---|---|---|"]
     for row in rows:
         verdict = "met" if row.is_met else "**missed**"
         lines.append(f"| {row.name} | {row.value_text} | {row.bar_text} | {verdict} | {row.figures} |")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(replace_section(path.read_text(encoding="utf-8"), title, "\n".join(lines)), encoding="utf-8")
+
+
+def replace_section(page: str, title: str, section: str) -> str:
+    """Return ``page`` with ``section`` (its heading included) in place of the one of that title, or at its end."""
+    parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    kept = [part.rstrip("\n") for part in parts]
+    place = next((number for number, part in enumerate(kept) if part.startswith(f"## {title}\n")), len(kept))
+    kept[place : place + 1] = [section.rstrip("\n")]
+    return "\n\n".join(kept) + "\n"
 
 
 def machine() -> str:
@@ -80,10 +96,10 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.platform()}"
 
 
-def versions() -> list[str]:
-    """Return the versions of all programs that took part."""
+def versions(programs: Sequence[tuple[str, str]] = _VERSIONS) -> list[str]:
+    """Return the versions of all programs that took part, each with the option that makes it tell."""
     found = [f"Python {platform.python_version()}"]
-    for program, option in _VERSIONS:
+    for program, option in programs:
         done = subprocess.run([find_program(program), option], capture_output=True, text=True, check=False, timeout=10)
         first = (done.stdout or done.stderr).splitlines()[0]
         text = re.search(r"\d+\.\d+[\w.+~-]*", first)

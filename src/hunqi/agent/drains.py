@@ -14,11 +14,14 @@ from typing import Final
 
 from hunqi.agent.reports import Reports
 from hunqi.agent.tables import Tables
+from hunqi.gateway.model import GatewayReport
 
 KEEP_MARK_S: Final = 3600.0
 """A mark outlives its drain: the task is never taken in again, and ids are not used twice."""
 SUCCESSOR_PART: Final = 0.5
 """That part of a drain's time may be spent on waiting for a successor of the last endpoint."""
+UNKNOWN_S: Final = 10.0
+"""An agent that has just started finds its gateway within that; one that is still not found by then serves nothing."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -58,6 +61,7 @@ class Drains:
 
     async def _await_idle(self, tasks: Collection[str], number: int, busy: dict[str, int]) -> None:
         idle_looks = 0
+        since = asyncio.get_running_loop().time()
         # Twice: the gateway's workers take a new set of endpoints a moment after it has said so.
         while idle_looks < 2:
             addresses = {task: self._tables.addresses([task]) for task in tasks}
@@ -65,11 +69,17 @@ class Drains:
                 busy.clear()
                 return
             report = await self._reports.look()
-            if not report.running and not self._reports.failed:
+            if not report.running and self._is_surely_down(report, since):
                 busy.clear()
                 return
-            is_known = report.version >= number and not self._reports.failed
+            is_known = report.running and report.version >= number
             counts = {task: self._reports.busy(addresses[task]) for task in tasks}
             busy.clear()
             busy.update({task: count for task, count in counts.items() if count or not is_known})
             idle_looks = 0 if busy else idle_looks + 1
+
+    def _is_surely_down(self, report: GatewayReport, since: float) -> bool:
+        """Whether a gateway that does not run serves nothing: one with a problem may do so, and be found soon."""
+        if self._reports.failed or report.problem:
+            return asyncio.get_running_loop().time() - since > UNKNOWN_S
+        return True

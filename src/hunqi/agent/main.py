@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
 from hunqi.agent.gateway import NoGateway
@@ -24,6 +25,8 @@ from hunqi.agent.streams import Streams
 from hunqi.agent.tables import Tables
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
+from hunqi.gateway.boxes import GatewaySettings
+from hunqi.gateway.node import NodeGateway
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.identity import client_context
 
@@ -34,10 +37,25 @@ GatewayFactory = Callable[[AgentSettings, Docker], Gateway]
 """Makes the gateway of a node that keeps one."""
 
 
+def node_gateway(settings: AgentSettings, docker: Docker) -> Gateway:
+    """Return the node's gateway: Envoy in containers."""
+    return NodeGateway(
+        docker,
+        GatewaySettings(
+            cluster=settings.cluster,
+            node=settings.node,
+            folder=settings.data_dir / "gateway",
+            name=settings.gateway_name,
+            workers=settings.gateway_workers,
+            host_ip=settings.gateway_host_ip,
+        ),
+    )
+
+
 async def run_agent(
     settings: AgentSettings,
     *,
-    make_gateway: GatewayFactory | None = None,
+    make_gateway: GatewayFactory = node_gateway,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled. The gateway's containers and all tasks live on.
@@ -50,7 +68,7 @@ async def run_agent(
         loop.add_signal_handler(number, stopped.set)
     try:
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(_serve(settings, make_gateway, on_listening))
+            serving = group.create_task(serve_agent(settings, make_gateway=make_gateway, on_listening=on_listening))
             await stopped.wait()
             serving.cancel()
     finally:
@@ -58,16 +76,17 @@ async def run_agent(
             loop.remove_signal_handler(number)
 
 
-async def _serve(
-    settings: AgentSettings, make_gateway: GatewayFactory | None, on_listening: Callable[[], None]
+async def serve_agent(
+    settings: AgentSettings,
+    *,
+    make_gateway: GatewayFactory = node_gateway,
+    on_listening: Callable[[], None] = lambda: None,
 ) -> None:
+    """As :func:`run_agent`, until cancelled; signals are the caller's business."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         docker = await stack.enter_async_context(_docker(settings))
-        if settings.has_gateway and make_gateway:
-            gateway: Gateway = make_gateway(settings, docker)
-        else:
-            gateway = NoGateway(settings.node)
+        gateway = make_gateway(settings, docker) if settings.has_gateway else NoGateway(settings.node)
         roster = RosterFile(settings.data_dir)
         roster.load()
         peers = AgentClient(client_context(settings.tls), roster.current)
@@ -104,6 +123,7 @@ def _parts(
         stops=Stops(world, settings.data_dir, cluster=settings.cluster, node=settings.node),
         roster=roster,
         streams=Streams(docker, cluster=settings.cluster),
+        chores=Chores(docker, cluster=settings.cluster),
         images=Images(
             docker, mirror_socket=settings.mirror_socket, directory=settings.data_dir, prefix=settings.mirror_address
         ),

@@ -31,6 +31,12 @@ class AgentSettings:
     mirror_address: str = "127.0.0.1:5000"
     """The prefix of the images that this cluster deploys: only such images are ever cleaned up."""
     has_gateway: bool = True
+    gateway_name: str = "hunqi-gateway"
+    """Of the gateway's containers."""
+    gateway_host_ip: str = ""
+    """The address of the machine at which the gateway's ports are published; empty means all."""
+    gateway_workers: int = 2
+    """Envoy's threads."""
     version: str = ""
     """Hunqi's own, for the status."""
 

@@ -14,12 +14,12 @@ from typing import Any, Final, cast
 
 from aiohttp import WSMsgType, web
 
+from hunqi.agent.chores import find_ours
 from hunqi.agent.errors import BadRequestError, NotOursError
 from hunqi.agent.netns import connect_inside
 from hunqi.engine.client import Docker
 from hunqi.engine.duplex import Duplex
-from hunqi.engine.errors import NotFoundError
-from hunqi.engine.model import LABEL_CLUSTER, Container
+from hunqi.engine.model import Container
 from hunqi.errors import HunqiError
 from hunqi.kit.codec import CodecError, loads
 from hunqi.nodes.wire import STDERR, STDIN, STDOUT, ExecRequest
@@ -122,12 +122,8 @@ class Streams:
         return await self._ours(request.query.get("container", "")), path
 
     async def _ours(self, container: str) -> Container:
-        """Return a running container of the cluster. Raises :class:`NotOursError`."""
-        try:
-            found = await self._docker.containers.inspect(container)
-        except NotFoundError as error:
-            raise NotOursError(container) from error
-        if not container or found.labels.get(LABEL_CLUSTER) != self._cluster or not found.running:
+        found = await find_ours(self._docker, container, cluster=self._cluster)
+        if not found.running:
             raise NotOursError(container)
         return found
 

@@ -125,3 +125,15 @@ class RunNotFoundError(UserError):
     """There is no such run."""
 
     code: ClassVar[str] = "run.not-found"
+
+
+class TeamNeededError(UserError):
+    """A new app belongs to a team, and none was named."""
+
+    code: ClassVar[str] = "app.team"
+
+
+class VariableNameError(UserError):
+    """The name (or the value) is none that a variable or a secret can have."""
+
+    code: ClassVar[str] = "variable.invalid"

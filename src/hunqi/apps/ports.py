@@ -6,7 +6,7 @@ cluster's key for what must not lie in the clear.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,8 +21,12 @@ class Observer(Protocol):
         """The last one; None before the first."""
         ...
 
-    async def refresh(self) -> Snapshot:
-        """Observe now and return what is there: a snapshot begun after this call."""
+    def follow(self) -> AsyncIterator[Snapshot]:
+        """Yield each new snapshot; a slow follower misses those between."""
+        ...
+
+    async def refresh(self, *, app: str | None = None) -> Snapshot:
+        """Observe now and return a snapshot begun after this call; with ``app`` only what is its is looked at anew."""
         ...
 
 
@@ -57,6 +61,18 @@ class Images(Protocol):
         ...
 
 
+class ImageNodes(Protocol):
+    """The accelerators of all nodes: a part of ``Images``."""
+
+    async def pin(self, pins: Mapping[str, Collection[str]]) -> None:
+        """See ``Images``."""
+        ...
+
+    async def spread(self, references: Collection[str], *, copies: int) -> Sequence[str]:
+        """See ``Images``."""
+        ...
+
+
 class Seal(Protocol):
     """Encryption with the cluster's key; ``context`` binds what is sealed to its place."""
 
@@ -66,4 +82,20 @@ class Seal(Protocol):
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
         """The reverse. Raises a ``DependencyError`` or ``UserError`` for what was not sealed so with this key."""
+        ...
+
+
+class Volumes(Protocol):
+    """Volumes of all nodes."""
+
+    async def remove(self, app: str) -> None:
+        """Remove the volumes that carry the app's label, on every node that can be reached."""
+        ...
+
+
+class Diagnosis(Protocol):
+    """What is known of a container on whichever node it is."""
+
+    async def health(self, node: str, container: str) -> str:
+        """Return what the container's healthcheck wrote last, empty if it has none or the node does not answer."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from hunqi.apps.model import Mode, Revision, ServiceSpec
@@ -32,6 +32,8 @@ class Facts:
     drifted: Mapping[str, str] = field(default_factory=dict[str, str])
     """Swarm service → in a sentence, what somebody else changed of it."""
     observing_since: float = 0.0
+    surge: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Swarm service → replicas beyond what is wanted, while a node is emptied."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +83,25 @@ class Situation:
         return self.app.intent.scale.get(spec.name, spec.replicas)
 
     def spec_of(self, standing: Standing) -> ServiceSpec | None:
-        """Return the spec that a Swarm service was made of; None if its revision is not known any more."""
-        revision = self.revisions.get(standing.revision)
-        return revision.spec.services.get(standing.key) if revision else None
+        """Return the spec of a Swarm service, as the revisions at hand have it; None if its own is not known any more.
+
+        What a service's hash leaves out (routes, checks) may differ between them: ports of all are taken together.
+        """
+        specs = [
+            revision.spec.services[standing.key]
+            for revision in (self.target, self.live)
+            if revision is not None
+            and standing.key in revision.spec.services
+            and self.name(revision, standing.key) == standing.name
+        ]
+        if not specs:
+            revision = self.revisions.get(standing.revision)
+            return revision.spec.services.get(standing.key) if revision else None
+        if len(specs) == 2 and specs[0] != specs[1]:
+            routes = (*specs[1].routes, *(each for each in specs[0].routes if each not in specs[1].routes))
+            ports = tuple(dict.fromkeys((*specs[1].internal_ports, *specs[0].internal_ports)))
+            return replace(specs[0], routes=routes, internal_ports=ports)
+        return specs[0]
 
     def others(self, service: str, name: str) -> tuple[Standing, ...]:
         """Return the Swarm services of ``service`` but the one called ``name``."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from hunqi.apps.model import DeployState, Note
-from hunqi.apps.operations import Problem, Replacing
+from hunqi.apps.operations import Problem, Replacing, ServiceProgress
 
 
 class Desired(StrEnum):
@@ -46,6 +46,7 @@ class Progress:
     changed_at: float = 0.0
     """When the deploy came into its state."""
     sentence: str = ""
+    services: tuple[ServiceProgress, ...] = ()
     replacing: Replacing | None = None
     notes: tuple[Note, ...] = ()
 

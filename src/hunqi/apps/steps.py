@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from hunqi.apps.model import DeployState
+from hunqi.apps.operations import ServiceProgress
 from hunqi.apps.serving import Serving
 
 
@@ -149,17 +150,6 @@ Step: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceState:
-    """Where a service is, for whoever looks."""
-
-    service: str
-    state: str
-    ready: int
-    wanted: int
-    sentence: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do now. Steps are in order and may be done one after the other; none means wait, or that all is well."""
 
@@ -167,11 +157,13 @@ class Plan:
     serving: Serving | None
     """What the gateways are to do; None means that they forget the app."""
     sentence: str
-    services: tuple[ServiceState, ...] = ()
+    services: tuple[ServiceProgress, ...] = ()
     settled: bool = False
     """Whether all is as it should be."""
     wake_in_s: float | None = None
     """When to look again though nothing happened."""
+    awaits_spread: frozenset[str] | None = None
+    """Images that enough nodes are to hold."""
     awaits_force: bool = False
     awaits_drained: Mapping[str, float] = field(default_factory=dict[str, float])
     """Backend → how long to wait for its requests."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -28,29 +29,29 @@ from hunqi.apps.model import (
     VolumeSpec,
 )
 from hunqi.engine.model import (
+    DRAIN_SIGNAL,
     JSON,
     LABEL_APP,
     LABEL_CLUSTER,
+    LABEL_DRAIN,
     LABEL_HASH,
     LABEL_KIND,
     LABEL_PREFIX,
     LABEL_REVISION,
     LABEL_SERVICE,
+    LABEL_STOP_SIGNAL,
 )
 from hunqi.kit.codec import dumps
 
-LABEL_STOP_SIGNAL: Final = LABEL_PREFIX + "stop-signal"
-"""Of a container: the app's own stop signal, which the agent sends after the drain. Without it: the image's."""
 LABEL_STOP_GRACE: Final = LABEL_PREFIX + "stop-grace"
 """Of a container: the seconds that the app has between its signal and the kill."""
-LABEL_DRAIN: Final = LABEL_PREFIX + "drain"
-"""Of a container: the seconds for which requests in flight are waited for. It stands on drained services only."""
 LABEL_PORTS: Final = LABEL_PREFIX + "ports"
 """Of a container: the ports that the gateway sends to, ``8080,9090``, when its service was made."""
-DRAIN_SIGNAL: Final = "SIGURG"
-"""Programs ignore it unless they ask for it."""
 
 _NANOSECONDS: Final = 10**9
+_TEMPLATE = re.compile(
+    r"""\{\{(?!\s*(\.(Service|Node|Task)\.[A-Za-z.]+|index\s+\.(Service|Node)\.[A-Za-z.]*Labels\s+"[^"{}]*")\s*\}\})"""
+)
 _DIGEST_CHARACTERS: Final = 12
 
 
@@ -92,6 +93,14 @@ def payload_name(app: str, payload: PayloadSpec) -> str:
     if payload.digest is None:
         return payload.external or payload.name
     return f"{app}_{payload.name}-{payload.digest.removeprefix('sha256:')[:_DIGEST_CHARACTERS]}"
+
+
+def literal(text: str) -> str:
+    """Return ``text`` so that Swarm leaves it as it is: it expands environments, host names and mounts as templates.
+
+    Its placeholders for services, nodes and tasks (``{{.Task.Slot}}``) stay, everything else is no template.
+    """
+    return _TEMPLATE.sub('{{"{{"}}', text)
 
 
 def labels_of(cluster: str, app: str, kind: str) -> dict[str, str]:
@@ -233,18 +242,20 @@ def _container(
 
 
 def _mount(app: AppSpec, mount: Mount, cluster: str) -> dict[str, Any]:
-    body: dict[str, Any] = {"Type": mount.kind, "Target": mount.target, "ReadOnly": mount.read_only}
+    body: dict[str, Any] = {"Type": mount.kind, "Target": literal(mount.target), "ReadOnly": mount.read_only}
     body |= mount.options
     if mount.kind != "volume":
-        return body | ({"Source": mount.source} if mount.source else {})
+        return body | ({"Source": literal(mount.source)} if mount.source else {})
     if not mount.source:  # an anonymous one, gone with its task
         return body
     volume = app.volumes[mount.source]
     body["Source"] = volume_name(app.name, volume)
     if volume.external is None:
         options: dict[str, Any] = {**mount.options.get("VolumeOptions", {})}
-        options["Labels"] = {**options.get("Labels", {}), **volume.labels, **labels_of(cluster, app.name, "volume")}
-        options["DriverConfig"] = {"Name": volume.driver, "Options": dict(volume.driver_options)}
+        labels = {**options.get("Labels", {}), **volume.labels, **labels_of(cluster, app.name, "volume")}
+        options["Labels"] = {key: literal(held) for key, held in labels.items()}
+        driver_options = {key: literal(held) for key, held in volume.driver_options.items()}
+        options["DriverConfig"] = {"Name": volume.driver, "Options": driver_options}
         body["VolumeOptions"] = options
     return body
 

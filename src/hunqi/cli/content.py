@@ -126,7 +126,9 @@ def gc(
 
 
 def verify(*, data: DataOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Read everything that is kept and check each digest; what is bad is removed. Exit code 1 if anything was bad.
+    """Read everything that is kept and check each digest.
+
+    Bad cached content is removed, bad pushed content reported. Exit code 1 if anything was bad.
 
     [bold]Examples[/bold]
 

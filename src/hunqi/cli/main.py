@@ -82,7 +82,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except HunqiError as error:
-        _complain(str(error))
+        remedy = getattr(error, "remedy", None)
+        _complain(f"{error}\n  → {remedy}" if remedy else str(error))
         return 1
     except KeyboardInterrupt:
         return 130

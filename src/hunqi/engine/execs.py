@@ -43,7 +43,7 @@ class Execs:
 
     @asynccontextmanager
     async def start(self, command: str, *, tty: bool = False) -> AsyncGenerator[Duplex]:
-        """Start it and give its streams. Raises ``NotFoundError``, ``EngineRefusedError`` (no such program)."""
+        """Start it and give its streams; a program that is not there is said in them, and exits with 126 or 127."""
         body = {"Detach": False, "Tty": tty}
         async with self._transport.duplex(f"/exec/{quoted(command)}/start", body=body, tty=tty) as duplex:
             yield duplex

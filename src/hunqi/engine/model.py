@@ -90,7 +90,8 @@ class Task:
     image: str
     created_at: str
     updated_at: str
-    spec_version: int | None = None
+    version: int = 0
+    """Grows with each change of the task."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -131,7 +132,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A network; ``subnets`` in CIDR."""
+    """A network; ``subnets`` in CIDR. An overlay has neither driver nor subnets for a moment after its creation."""
 
     id: str
     name: str

@@ -44,6 +44,8 @@ class Networks:
     ) -> str:
         """Create a network and return its id; ``options`` are the driver's (``{"encrypted": ""}``).
 
+        The Swarm gives it its driver and its subnet a moment later: until then they are empty.
+
         Raises ``ConflictError`` where the name is taken, ``NotManagerError`` for an overlay on a worker.
         """
         body: dict[str, Any] = {
@@ -70,7 +72,7 @@ class Networks:
     ) -> None:
         """Join a plain container of this node to a network, under further names and at an address of its subnet.
 
-        Raises ``NotFoundError``, ``EngineRefusedError`` (connected already: Docker's 403).
+        Raises ``NotFoundError``, ``ConflictError`` if it is connected already.
         """
         endpoint: dict[str, Any] = {"Aliases": list(aliases)}
         if address is not None:
@@ -79,6 +81,6 @@ class Networks:
         await self._transport.call("POST", f"/networks/{quoted(network)}/connect", body=body, timeout_s=_JOIN_S)
 
     async def disconnect(self, network: str, container: str, *, force: bool = False) -> None:
-        """Take a container of this node out. Raises ``NotFoundError``, ``EngineRefusedError`` if it is not in."""
+        """Take a container of this node out. Raises ``NotFoundError``, also if it is not in."""
         body = {"Container": container, "Force": force}
         await self._transport.call("POST", f"/networks/{quoted(network)}/disconnect", body=body, timeout_s=_JOIN_S)

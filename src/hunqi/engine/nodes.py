@@ -21,6 +21,10 @@ class Nodes:
 
     async def inspect(self, node: str) -> Node:
         """Return a node by id or host name, ``self`` for this one. Raises ``NotFoundError``."""
+        if node == "self":
+            # Docker's client has this name, its API has not.
+            info = parse.engine_info(parse.fields(await self._transport.call("GET", "/info"), "info"))
+            node = info.swarm.node_id
         return parse.node(parse.fields(await self._transport.call("GET", f"/nodes/{quoted(node)}"), "node"))
 
     async def update(

@@ -89,7 +89,7 @@ def task(data: JSON) -> Task:
         image=container_spec.get("Image", ""),
         created_at=data.get("CreatedAt", ""),
         updated_at=data.get("UpdatedAt", ""),
-        spec_version=part(data, "SpecVersion").get("Index"),
+        version=part(data, "Version").get("Index", 0),
         labels=part(container_spec, "Labels"),
     )
 

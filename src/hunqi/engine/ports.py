@@ -1,5 +1,6 @@
-"""The Swarm side of the engine as its users see it: satisfied by :class:`~hunqi.engine.client.Docker` and by
-:class:`~hunqi.engine.fake.FakeSwarm`, which pass one contract suite. Promises and errors stand at the real methods.
+"""The Swarm side of the engine as its users see it. :class:`~hunqi.engine.client.Docker` and
+:class:`~hunqi.engine.fake.swarm.FakeSwarm` are such engines, and pass one contract suite. Promises and errors stand
+at the real methods.
 """
 
 from __future__ import annotations

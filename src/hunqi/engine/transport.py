@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -39,11 +40,16 @@ _WORDS: Final[tuple[tuple[str, type[Exception]], ...]] = (
     ("not a swarm manager", NotManagerError),
     ("swarm does not have a leader", NotManagerError),
     ("not part of a swarm", NotManagerError),
+    ("context deadline exceeded", NotManagerError),
     ("is in use", InUseError),
     ("has active endpoints", InUseError),
     ("using its referenced image", InUseError),
     ("already exists", ConflictError),
+    ("already part of a swarm", ConflictError),
+    ("is not connected to", NotFoundError),
 )
+_LOST_NETWORK: Final = re.compile(r"network \S+ not found")
+"""A service on a network that is not there: a 500 in Docker 20.10."""
 _STATUS: Final[Mapping[int, type[Exception]]] = {
     400: EngineRefusedError,
     403: EngineRefusedError,
@@ -255,4 +261,6 @@ def _translate(status: int, data: bytes, what: str) -> Exception:
         message = data[:500].decode(errors="replace").strip() or "no reason given"
     lowered = message.lower()
     kind = next((kind for words, kind in _WORDS if words in lowered), None) or _STATUS.get(status, EngineFailedError)
+    if kind is EngineFailedError and _LOST_NETWORK.fullmatch(lowered):
+        kind = NotFoundError
     return kind(f"Docker refused {what} ({status}): {message}")

@@ -5,7 +5,6 @@ Only cheap questions: versions by a filter on text read-outs, hosts by ``/cluste
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,6 +39,14 @@ class Host:
     failure: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clusters:
+    """The clusters of one Envoy that have been warmed, and their endpoints."""
+
+    names: frozenset[str]
+    hosts: tuple[Host, ...]
+
+
 class Admin:
     """A client of one Envoy's admin interface. Every call raises ``AdminUnreachableError`` when it is not there."""
 
@@ -55,9 +62,9 @@ class Admin:
         except AdminUnreachableError:
             return False
 
-    async def hosts(self) -> list[Host]:
-        """Return every endpoint of every cluster, the hold's and the static ones left out."""
-        return parse_hosts(await self._json("/clusters?format=json"))
+    async def clusters(self) -> Clusters:
+        """Return the clusters that are ready for use, and every endpoint of theirs but the hold."""
+        return parse_clusters(await self._json("/clusters?format=json"))
 
     async def stats(self, pattern: str) -> Mapping[str, int | str]:
         """Return counters, gauges and text read-outs (versions are such) that ``pattern`` finds."""
@@ -105,15 +112,18 @@ async def open_admin(socket: Path) -> AsyncGenerator[Admin]:
         yield Admin(socket, session)
 
 
-def parse_hosts(said: Any) -> list[Host]:
-    """Return the hosts of an answer of ``/clusters?format=json``. Values that are zero are left out there."""
+def parse_clusters(said: Any) -> Clusters:
+    """Return what an answer of ``/clusters?format=json`` says. Values that are zero are left out there."""
+    names: list[str] = []
     hosts: list[Host] = []
     for cluster in said.get("cluster_statuses", ()):
-        for each in cluster.get("host_statuses", ()):
-            where = each.get("address", {}).get("socket_address")
-            if where:
-                hosts.append(_host(str(cluster["name"]), where, each))
-    return hosts
+        names.append(name := str(cluster["name"]))
+        hosts += [
+            _host(name, where, each)
+            for each in cluster.get("host_statuses", ())
+            if (where := each.get("address", {}).get("socket_address"))
+        ]
+    return Clusters(names=frozenset(names), hosts=tuple(hosts))
 
 
 def _host(cluster: str, where: Any, said: Any) -> Host:
@@ -139,8 +149,3 @@ def _failure(health: Any) -> str:
     if health.get("failed_outlier_check"):
         return "connections to it failed"
     return ""
-
-
-def stat_name(name: str) -> str:
-    """Return ``name`` as it stands in names of statistics, quoted for a regular expression."""
-    return re.escape(name.replace(":", "_"))

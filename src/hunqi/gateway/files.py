@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from hunqi.gateway.render.common import JSON
+from hunqi.kit.files import write_atomic
 
 FOLDERS: Final = ("eds", "rds", "sds")
-_STAGE: Final = ".stage"
 
 
 class ResourceFiles:
@@ -27,7 +25,7 @@ class ResourceFiles:
         """``folder`` is made if it is not there; what lies in it is taken as written."""
         self._folder = folder
         self._versions: dict[str, str] = {}
-        for each in (folder, folder / _STAGE, *(folder / name for name in FOLDERS)):
+        for each in (folder, *(folder / name for name in FOLDERS)):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._there():
             self._versions[path] = _version_of(folder / path)
@@ -43,9 +41,17 @@ class ResourceFiles:
         version = hashlib.sha256(body.encode()).hexdigest()[:16]
         if self._versions.get(path) == version:
             return False
-        replace_file(self._folder / path, f'{{"version_info":"{version}","resources":{body}}}\n', stage=self._stage)
+        text = f'{{"version_info":"{version}","resources":{body}}}\n'
+        write_atomic(self._folder / path, text.encode(), mode=0o600, durable=False)
         self._versions[path] = version
         return True
+
+    def read(self, path: str) -> list[JSON]:
+        """Return the resources at ``path``; none if there are none that can be read."""
+        try:
+            return json.loads((self._folder / path).read_text(encoding="utf-8"))["resources"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def keep(self, paths: Collection[str]) -> list[str]:
         """Remove every file that is not one of ``paths``; return those removed."""
@@ -55,26 +61,9 @@ class ResourceFiles:
             del self._versions[path]
         return gone
 
-    @property
-    def _stage(self) -> Path:
-        return self._folder / _STAGE
-
     def _there(self) -> list[str]:
         found = [each.name for each in self._folder.glob("?ds.json")]
         return found + [f"{name}/{each.name}" for name in FOLDERS for each in (self._folder / name).glob("*.json")]
-
-
-def replace_file(path: Path, text: str, *, stage: Path | None = None) -> None:
-    """Put ``text`` at ``path`` (mode 0600) by a rename. Raises ``OSError``."""
-    staged = (stage or path.parent) / f".{path.name[:80]}.{secrets.token_hex(4)}"
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        staged.replace(path)
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
 
 
 def _version_of(path: Path) -> str:

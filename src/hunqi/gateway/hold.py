@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
+from hunqi.gateway.admin import Host
 from hunqi.gateway.model import RouteTable, Target
 from hunqi.gateway.render.common import HEADER_HOLD
 
@@ -54,6 +55,8 @@ class Holds:
         self._clusters: dict[str, tuple[ServicePort, float]] = {}
         self._healthy: frozenset[str] = frozenset()
         self._held = 0
+        self.someone_waits = asyncio.Event()
+        """Set while anyone is held."""
 
     @property
     def held(self) -> int:
@@ -87,6 +90,7 @@ class Holds:
         if wanted is None or self._held >= self._max_held:
             return None
         self._held += 1
+        self.someone_waits.set()
         try:
             async with asyncio.timeout(hold_s), self._changed:
                 while (found := self._serving(wanted, key)) is None:
@@ -96,6 +100,8 @@ class Holds:
             return None
         finally:
             self._held -= 1
+            if not self._held:
+                self.someone_waits.clear()
 
     def _wanted(self, key: str) -> tuple[ServicePort | None, float]:
         if key in self._clusters:
@@ -134,6 +140,11 @@ def _services(table: RouteTable) -> dict[ServicePort, _Service]:
         targets[key].update({each.cluster: each for each in inside.targets if each.weight > 0})
         hold_s[key] = max(hold_s[key], inside.hold_s)
     return {key: _Service(tuple(found.values()), hold_s[key]) for key, found in targets.items()}
+
+
+def serving(hosts: Iterable[Host]) -> frozenset[str]:
+    """Return the clusters that have a healthy endpoint which takes requests."""
+    return frozenset(each.cluster for each in hosts if each.healthy and not each.draining)
 
 
 @asynccontextmanager

@@ -88,6 +88,7 @@ class NodeController:
         self._wake = asyncio.Event()
         self._surge = Surge()
         self._sentences: dict[str, str] = {}
+        self._steps = 0
 
     def surge(self) -> Surge:
         """Return what apps are to bear with now, from memory: the reconciler of apps asks it at each look."""
@@ -121,6 +122,10 @@ class NodeController:
             raise NodeRefusedError(f"without {node.hostname} the managers have no majority: add managers first")
         return await self._mean(name, Intent.REMOVE, force=force)
 
+    async def load(self) -> None:
+        """Remember what was meant before this process began, so that :meth:`surge` holds from the first look on."""
+        self._remember(await self._world.store.records())
+
     async def run(self) -> None:
         """Keep nodes as they are meant to be, until cancelled."""
         while True:
@@ -144,8 +149,11 @@ class NodeController:
         for node in snapshot.nodes.values():
             records.setdefault(node.id, NodeRecord(node=node.id, name=node.hostname))
         is_busy = False
-        for node in records:
+        for node in list(records):
+            steps = self._steps
             is_busy |= await self._bring_on(node, records, snapshot)
+            if self._steps != steps:  # what one node's emptying changed counts for the next one's
+                snapshot = await self._world.observer.refresh()
         return is_busy
 
     async def _bring_on(self, node: str, records: dict[str, NodeRecord], snapshot: Snapshot) -> bool:
@@ -154,6 +162,7 @@ class NodeController:
             if isinstance(step, Wait):
                 self._say(node, "" if step.done else step.sentence)
                 return not step.done
+            self._steps += 1
             try:
                 await self._do(records[node], step, snapshot)
             except ConflictError:

@@ -114,6 +114,15 @@ class NodeStore:
                 )
             return _token(row)
 
+    async def find_token(self, secret: str) -> TokenRecord:
+        """Return the token with this secret. Raises ``JoinTokenError``."""
+        async with self._database.read() as connection:
+            query = select(JOIN_TOKENS).where(JOIN_TOKENS.c.secret_hash == _hash(secret))
+            row = (await connection.execute(query)).mappings().first()
+        if row is None:
+            raise JoinTokenError("this join token is not known: make another with `hunqi node token`")
+        return _token(row)
+
     async def tokens(self) -> tuple[TokenRecord, ...]:
         """Return all tokens, the last to expire first."""
         async with self._database.read() as connection:

@@ -8,7 +8,6 @@ certificates, so that no other agent of the cluster can pass for one that hands 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 from collections.abc import Iterable
@@ -60,7 +59,7 @@ class JoinToken:
         try:
             packed = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
             where = packed[2 * _BYTES :].decode("ascii")
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise JoinTokenError("this join token is damaged: copy it whole") from error
         found = [_DOOR.fullmatch(part) for part in where.split(",")]
         doors = tuple(JoinDoor(agent=each["agent"], address=each["address"]) for each in found if each)

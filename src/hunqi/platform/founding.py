@@ -18,18 +18,20 @@ from hunqi.engine.client import Docker
 from hunqi.engine.errors import ConflictError, NotFoundError
 from hunqi.engine.model import LABEL_CLUSTER, LABEL_KIND
 from hunqi.errors import UserError
+from hunqi.identity.directory import open_directory
+from hunqi.identity.registry import RegistryLogins
 from hunqi.kit import codec
 from hunqi.kit.files import write_atomic
 from hunqi.nodes.authority import ClusterAuthority, make_request
 from hunqi.nodes.identity import Credential, Role, TlsPaths
 from hunqi.platform.errors import SettingsError
 from hunqi.platform.settings import LOOPBACK, PlatformSettings, write_private
+from hunqi.state.database import open_database
 from hunqi.state.sealing import Sealer, load_sealer
 
 CONFIG_NAME: Final = "hunqi-cluster"
 KIND: Final = "cluster"
 SEAL_CONTEXT: Final = "cluster/authority"
-_TOKEN_BYTES: Final = 24
 
 
 class OtherClusterError(UserError):
@@ -90,14 +92,29 @@ def make_keys(settings: PlatformSettings, membership: Membership, *, now: dateti
 
     Raises ``SettingsError`` and the errors of ``hunqi.state.sealing``.
     """
-    for directory in (settings.control_dir, settings.agent_dir, settings.run_dir, settings.log_dir):
+    for directory in (
+        settings.control_dir,
+        settings.agent_dir,
+        settings.mirror_dir,
+        settings.run_dir,
+        settings.log_dir,
+    ):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    authority = _authority(settings, membership.cluster, load_sealer(settings.cluster_key_file), now=now)
+    sealer = load_sealer(settings.cluster_key_file)
+    authority = _authority(settings, membership.cluster, sealer, now=now)
+    write_registry_key(settings, RegistryLogins(sealer).public_pem)
     hosts = [LOOPBACK, *([settings.advertise] if settings.advertise else [])]
     issue_to(settings.agent_tls, authority, Role.AGENT, hosts=hosts, now=now)
     issue_to(settings.mirror_tls, authority, Role.MIRROR, hosts=hosts, now=now)
     issue_to(settings.control_tls, authority, Role.CONTROL, hosts=hosts, now=now)
     return authority
+
+
+def write_registry_key(settings: PlatformSettings, public_pem: str) -> None:
+    """Have this machine's accelerator believe the logins that control makes."""
+    if not settings.registry_key_file.exists() or settings.registry_key_file.read_text("ascii") != public_pem:
+        settings.mirror_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(settings.registry_key_file, public_pem.encode())
 
 
 def issue_to(paths: TlsPaths, authority: ClusterAuthority, role: Role, *, hosts: Sequence[str], now: datetime) -> None:
@@ -111,14 +128,13 @@ def issue_to(paths: TlsPaths, authority: ClusterAuthority, role: Role, *, hosts:
     write_private(paths.cert, authority.sign(request, role, hosts=hosts, now=now))
 
 
-def make_setup_token(settings: PlatformSettings) -> str | None:
-    """Return a new setup token, or None if there was one already. It is shown once; control forgets it when used."""
-    path = settings.setup_token_file
-    if path.exists() or (settings.control_dir / "setup-done").exists():
-        return None
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
-    write_private(path, token + "\n")
-    return token
+async def new_setup_token(settings: PlatformSettings) -> str | None:
+    """Return a new setup token, which replaces an earlier one; None once there is a user.
+
+    Brings the database to this version's schema. Raises the errors of ``hunqi.state``.
+    """
+    async with open_database(settings.database) as database:
+        return await open_directory(database).setup.new_token()
 
 
 def _authority(settings: PlatformSettings, cluster: str, sealer: Sealer, *, now: datetime) -> ClusterAuthority:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,11 +55,12 @@ def await_ready(settings: PlatformSettings, watch: Watch, *, timeout_s: float = 
     Raises :class:`NotReadyError` with the last lines of the log of what is not ready, also as soon as the supervisor is
     gone again.
     """
-    deadline, seen = time.monotonic() + timeout_s, False
+    deadline, seen, known = time.monotonic() + timeout_s, False, dict[str, PartReady]()
     while True:
         status = read_status(settings)
         seen = seen or status is not None
-        parts = probe_parts(settings, status)
+        parts = probe_parts(settings, status, known=known)
+        known = {part.name: part for part in parts if part.ready}
         watch(parts)
         if status is not None and status.all_running and all(part.ready for part in parts):
             return status
@@ -69,8 +70,10 @@ def await_ready(settings: PlatformSettings, watch: Watch, *, timeout_s: float = 
         time.sleep(_LOOK_S)
 
 
-def probe_parts(settings: PlatformSettings, status: PlatformStatus | None) -> list[PartReady]:
-    """Ask every part of this machine whether it is ready."""
+def probe_parts(
+    settings: PlatformSettings, status: PlatformStatus | None, *, known: Mapping[str, PartReady] | None = None
+) -> list[PartReady]:
+    """Ask every part of this machine whether it is ready; one that is ``known`` to be and runs is not asked again."""
     probes: dict[str, Callable[[], PartReady]] = {
         MIRROR: lambda: _ask_http(MIRROR, settings.mirror, "/v2/", {200, 401}),
         CONTROL: lambda: _ask_http(CONTROL, settings.control, "/ready", {200}),
@@ -85,7 +88,7 @@ def probe_parts(settings: PlatformSettings, status: PlatformStatus | None) -> li
             text = f"is started again: {child.last_end}" if child and child.last_end else "does not run"
             parts.append(PartReady(name=name, ready=False, text=text))
         else:
-            parts.append(probes[name]())
+            parts.append((known or {}).get(name) or probes[name]())
     return parts
 
 

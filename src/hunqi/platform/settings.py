@@ -7,6 +7,7 @@ a second ``hunqi up`` needs no flags. Nothing secret is in that file but, possib
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +54,8 @@ class PlatformSettings:
     peers_port: int = 5001
     http_port: int = 80
     https_port: int = 443
+    ready_port: int = 8404
+    """Where the gateway says whether it is ready, for a load balancer before several; 0 for nowhere."""
     tcp_ports: tuple[int, int] = (20000, 20099)
     """First and last port of the range that ``ports:`` of an app may publish."""
     advertise: str | None = None
@@ -79,7 +82,7 @@ class PlatformSettings:
 
     @property
     def control_dir(self) -> Path:
-        """What control keeps: its database, its keys, the setup token until it is used."""
+        """What control keeps: its database and its keys."""
         return self.data_dir / "control"
 
     @property
@@ -98,9 +101,9 @@ class PlatformSettings:
         return self.data_dir / "log"
 
     @property
-    def setup_token_file(self) -> Path:
-        """The setup token while nobody has used it; private."""
-        return self.control_dir / "setup-token"
+    def database(self) -> str:
+        """Where the state is kept: a PostgreSQL URL, else the path of an SQLite file."""
+        return self.database_url or str(self.control_dir / "control.db")
 
     @property
     def agent_tls(self) -> TlsPaths:
@@ -110,7 +113,7 @@ class PlatformSettings:
     @property
     def mirror_tls(self) -> TlsPaths:
         """Where the mirror has its certificate for the mirrors of other machines."""
-        return _tls(self.agent_dir, "mirror")
+        return _tls(self.mirror_dir, "peer")
 
     @property
     def control_tls(self) -> TlsPaths:
@@ -126,6 +129,11 @@ class PlatformSettings:
     def cluster_file(self) -> Path:
         """Which cluster this machine belongs to, and its id there."""
         return self.data_dir / "cluster.json"
+
+    @property
+    def registry_key_file(self) -> Path:
+        """The public key by which this machine's accelerator believes the logins that control makes."""
+        return self.mirror_dir / "control-key.pem"
 
     @property
     def cluster_key_file(self) -> Path:
@@ -145,6 +153,24 @@ class PlatformSettings:
 
 def _tls(directory: Path, name: str) -> TlsPaths:
     return TlsPaths(cert=directory / f"{name}.pem", key=directory / f"{name}.key", ca=directory / "cluster-ca.pem")
+
+
+SHARED: Final = ("http_port", "https_port", "ready_port", "tcp_ports", "peers_port", "mirror")
+"""What is the same on every machine of a cluster: images and routes are written for these ports."""
+
+
+def shared_settings(settings: PlatformSettings) -> dict[str, Any]:
+    """Return, as plain JSON, what a machine that joins takes over."""
+    return {name: _write(getattr(settings, name)) for name in SHARED}
+
+
+def with_shared(settings: PlatformSettings, shared: Mapping[str, Any]) -> PlatformSettings:
+    """Return ``settings`` with what the cluster has chosen. Raises :class:`SettingsError`."""
+    try:
+        taken = {name: _read(name, shared[name]) for name in SHARED if name in shared}
+        return replace(settings, **taken)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SettingsError(f"the cluster's settings cannot be read ({error}): is it of another version?") from error
 
 
 _PATHS: Final = ("data_dir", "docker_socket")

@@ -29,7 +29,10 @@ _PROBE_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A machine on which the supervisor can be started. ``setup_token`` is there once: when it was made."""
+    """A machine on which the supervisor can be started.
+
+    ``setup_token`` is there while there is no user; each replaces the one before.
+    """
 
     settings: PlatformSettings
     membership: Membership
@@ -71,7 +74,7 @@ async def prepare(chosen: PlatformSettings, tell: Tell) -> Prepared:
         tell(_told(seat, docker.api_version))
         membership = await founding.claim_swarm(chosen, docker, node=seat.node)
         founding.make_keys(chosen, membership, now=datetime.now(UTC))
-        token = founding.make_setup_token(chosen)
+        token = await founding.new_setup_token(chosen)
         final = replace(chosen, has_control=True)
         settings.save(final)
         return Prepared(

@@ -21,6 +21,7 @@ class Report:
         self._notes: dict[tuple[str, int, str, str], Note] = {}
         self._problems: dict[tuple[str, int, str, str], Note] = {}
         self._privileges: dict[tuple[str, int, str, str], Note] = {}
+        self._fatal = False
         self._files: set[str] = set()
         self._variables: set[str] = set()
 
@@ -50,6 +51,11 @@ class Report:
         """Take in what makes the project invalid."""
         _keep(self._problems, node, path, text, "error")
 
+    def fatal(self, node: Node, path: str, text: str) -> None:
+        """Take in a problem after which the rest of the project cannot be judged."""
+        self.problem(node, path, text)
+        self._fatal = True
+
     def need_file(self, path: str) -> None:
         """Take in that a file is missing."""
         self._files.add(path)
@@ -58,14 +64,14 @@ class Report:
         """Take in that a variable is missing."""
         self._variables.add(name)
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, *, end: bool = False) -> None:
         """Raise what was found: what is missing first, since what it would bring may solve the rest.
 
-        Raises ``NeedsError``, ``InvalidError``.
+        Before the ``end`` only what makes it useless to go on. Raises ``NeedsError``, ``InvalidError``.
         """
         if self._files or self._variables:
             raise NeedsError(self._files, self._variables)
-        if self._problems:
+        if self._problems and (end or self._fatal):
             raise InvalidError(_sorted(self._problems))
 
 

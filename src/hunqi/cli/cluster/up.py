@@ -65,6 +65,15 @@ HttpOption = Annotated[
 HttpsOption = Annotated[
     int | None, typer.Option("--https-port", metavar="PORT", help="The gateway's.", rich_help_panel=_LISTEN)
 ]
+ReadyOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ready-port",
+        metavar="PORT",
+        help="The gateway's /ready for a load balancer; 0: none.",
+        rich_help_panel=_LISTEN,
+    ),
+]
 TcpOption = Annotated[
     str | None,
     typer.Option(
@@ -107,12 +116,19 @@ def up(
     peers_port: PeersOption = None,
     http_port: HttpOption = None,
     https_port: HttpsOption = None,
+    ready_port: ReadyOption = None,
     tcp_ports: TcpOption = None,
     advertise: AdvertiseOption = None,
     docker: DockerOption = None,
     database_file: DatabaseOption = None,
+    new_setup_token: Annotated[
+        bool, typer.Option("--new-setup-token", help="Print another setup token, in place of one that was lost.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
+    if new_setup_token:
+        _print_new_setup_token(chosen_settings(data), as_json=as_json)
+        return
     given = {
         "control": Address.parse(control, name="--control") if control else None,
         "mirror": Address.parse(mirror, name="--mirror") if mirror else None,
@@ -120,6 +136,7 @@ def up(
         "peers_port": peers_port,
         "http_port": http_port,
         "https_port": https_port,
+        "ready_port": ready_port,
         "tcp_ports": _range(tcp_ports) if tcp_ports else None,
         "advertise": advertise,
         "docker_socket": docker,
@@ -155,15 +172,31 @@ def _bring_up(chosen: PlatformSettings, *, foreground: bool, as_json: bool) -> N
     if running is not None and not running.stopping:
         _tell_running(chosen, running, as_json=as_json)
         return
-    tell = _teller(quiet=as_json)
+    tell = teller(quiet=as_json)
     docker_host(chosen).ensure(tell)
     prepared = asyncio.run(prepare(chosen, tell))
     if foreground:
         _tell_started(prepared, as_json=as_json)
         raise typer.Exit(supervised.main([str(prepared.settings.data_dir)]))
-    launch.start_detached(prepared.settings, supervised.command(prepared.settings))
-    _await(prepared.settings, quiet=as_json)
+    start_and_wait(prepared.settings, quiet=as_json)
     _tell_started(prepared, as_json=as_json)
+
+
+def _print_new_setup_token(chosen: PlatformSettings, *, as_json: bool) -> None:
+    from hunqi.platform.founding import new_setup_token
+
+    token = asyncio.run(new_setup_token(chosen))
+    if as_json:
+        print_json({"setup_token": token})
+    elif token is None:
+        out().print("Hunqi is set up already: there is a user. hunqi login")
+    else:
+        _print_setup_token(token)
+
+
+def _print_setup_token(token: str) -> None:
+    out().print(Text.assemble("The setup token, shown this once: ", (token, "bold")))
+    out().print("It makes the first user: hunqi login --setup")
 
 
 def _choose(directory: Path, given: dict[str, Any]) -> PlatformSettings:
@@ -188,7 +221,8 @@ def _line_of(path: Path) -> str:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _teller(*, quiet: bool) -> Tell:
+def teller(*, quiet: bool) -> Tell:
+    """Return what tells steps on standard error."""
     console = Console(stderr=True, highlight=False)
 
     def tell(text: str) -> None:
@@ -198,7 +232,15 @@ def _teller(*, quiet: bool) -> Tell:
     return tell
 
 
-def _await(chosen: PlatformSettings, *, quiet: bool) -> None:
+def start_and_wait(chosen: PlatformSettings, *, quiet: bool, start: bool = True) -> None:
+    """Start the supervisor (unless it runs) and wait until all answers, showing how far it is.
+
+    Raises ``NotReadyError``.
+    """
+    from hunqi.cli.cluster import supervised
+
+    if start:
+        launch.start_detached(chosen, supervised.command(chosen))
     console = Console(stderr=True, highlight=False)
     if quiet or not console.is_terminal:
         launch.await_ready(chosen, lambda _parts: None)
@@ -225,8 +267,8 @@ def _tell_started(prepared: Prepared, *, as_json: bool) -> None:
     console.print(Text("Hunqi runs.", style="bold green"))
     _print_addresses(console, chosen)
     if token is not None:
-        console.print(Text.assemble("\nThe setup token, shown this once: ", (token, "bold")))
-        console.print("It makes the first user: hunqi login --setup")
+        console.print()
+        _print_setup_token(token)
     console.print(f"\nNext: hunqi app deploy -f compose.yaml · stop: hunqi down --data {chosen.data_dir}")
 
 
@@ -237,10 +279,6 @@ def _tell_running(chosen: PlatformSettings, status: PlatformStatus, *, as_json: 
     console = out()
     console.print(Text(f"Hunqi runs already (process {status.pid}); nothing was done.", style="bold"))
     _print_addresses(console, chosen)
-    if chosen.setup_token_file.exists():
-        console.print(
-            f"\nNobody has set it up yet; the setup token is in {chosen.setup_token_file}: hunqi login --setup"
-        )
 
 
 def _facts(chosen: PlatformSettings) -> dict[str, object]:

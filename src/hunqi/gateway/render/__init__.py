@@ -37,16 +37,8 @@ def render(table: RouteTable, place: Place) -> dict[str, list[JSON]]:
 
 
 def _clusters(table: RouteTable, place: Place) -> list[JSON]:
-    clusters = [
-        {"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", **each}
-        for each in hold_clusters(place, table.edge)
-    ]
+    clusters = hold_clusters(place, table.edge)
     if table.edge.acme_challenge:
         host, _, port = table.edge.acme_challenge.rpartition(":")
-        acme = static_cluster(ACME, address(host, int(port)))
-        clusters.append({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", **acme})
-    clusters += [
-        {"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", **render_cluster(table.clusters[name], place)}
-        for name in sorted(table.clusters)
-    ]
-    return clusters
+        clusters.append(static_cluster(ACME, address(host, int(port))))
+    return clusters + [render_cluster(table.clusters[name], place) for name in sorted(table.clusters)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from hunqi.gateway.model import Edge, Place
 from hunqi.gateway.render.common import JSON, file_source, typed
@@ -30,12 +30,8 @@ def render_bootstrap(place: Place, edge: Edge, *, heap_bytes: int = HEAP_BYTES) 
             )
         ],
         "stats_config": {"use_all_default_tags": False},
-        "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
         "overload_manager": _overload(heap_bytes, edge.max_connections),
     }
-
-
-_RUNTIME: Final[dict[str, Any]] = {"envoy.restart_features.use_eds_cache_for_ads": False}
 
 
 def _overload(heap_bytes: int, connections: int) -> JSON:

@@ -8,6 +8,7 @@ again on the first check that passes.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
 from hunqi.apps.model import HealthSpec, Protocol
@@ -17,6 +18,7 @@ from hunqi.gateway.render.common import (
     HOLD,
     JSON,
     METADATA,
+    TYPE,
     address,
     file_name,
     file_source,
@@ -27,13 +29,14 @@ from hunqi.gateway.render.common import (
     typed,
 )
 
+CLUSTER: Final = TYPE + "envoy.config.cluster.v3.Cluster"
 UPSTREAM_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NO_SPILL: Final = 1_000_000
 """Over-provisioning, in per cent: one healthy task of 10,000 still keeps all traffic away from the hold."""
 _UNLIMITED: Final = 1_000_000
 """Connections and requests are bounded for the whole gateway (``bootstrap``), not for each cluster."""
 
-_DEAD_PEER_S: Final = 2
+_DEAD_PEER_S: Final = 1.5
 """After this without an acknowledgement the kernel gives a connection up: a node that was cut off silently."""
 _IPPROTO_TCP: Final = 6
 _TCP_USER_TIMEOUT: Final = 18
@@ -67,7 +70,7 @@ _COMMON: Final[JSON] = {
         "max_ejection_percent": 100,
     },
     "upstream_connection_options": {
-        "tcp_keepalive": {"keepalive_time": 1, "keepalive_interval": 1, "keepalive_probes": _DEAD_PEER_S}
+        "tcp_keepalive": {"keepalive_time": 1, "keepalive_interval": 1, "keepalive_probes": 2}
     },
     "upstream_bind_config": {
         "socket_options": [
@@ -75,7 +78,7 @@ _COMMON: Final[JSON] = {
                 "description": "give up on a silent peer",
                 "level": _IPPROTO_TCP,
                 "name": _TCP_USER_TIMEOUT,
-                "int_value": _DEAD_PEER_S * 1000,
+                "int_value": int(_DEAD_PEER_S * 1000),
                 "state": "STATE_PREBIND",
             }
         ]
@@ -99,6 +102,7 @@ _HOLD_FILTERS: Final[list[JSON]] = [
 def render_cluster(cluster: Cluster, place: Place) -> JSON:
     """Return the CDS resource; its endpoints come by a file of their own (``render_endpoints``)."""
     rendered: JSON = {
+        "@type": CLUSTER,
         "name": cluster.name,
         **_COMMON,
         "connect_timeout": seconds(cluster.connect_timeout_s),
@@ -106,9 +110,11 @@ def render_cluster(cluster: Cluster, place: Place) -> JSON:
         "metadata": metadata(app=cluster.app, service=cluster.service, revision=str(cluster.revision)),
     }
     if cluster.protocol is not Protocol.UDP:
-        rendered["health_checks"] = [_health_check(cluster.health, cluster)]
+        rendered["health_checks"] = [_health_check(cluster.health, cluster.service or cluster.name, cluster.protocol)]
     if cluster.protocol in {Protocol.HTTP1, Protocol.HTTP2}:
-        rendered["typed_extension_protocol_options"] = {UPSTREAM_OPTIONS: _http_options(cluster)}
+        rendered["typed_extension_protocol_options"] = {
+            UPSTREAM_OPTIONS: _http_options(cluster.protocol, cluster.idle_timeout_s, held=cluster.hold_s > 0)
+        }
     if cluster.protocol is Protocol.UDP:
         del rendered["upstream_connection_options"], rendered["upstream_bind_config"], rendered["outlier_detection"]
     return rendered
@@ -136,6 +142,7 @@ def static_cluster(name: str, where: JSON, *, options: JSON | None = None, max_r
     if options:
         endpoint.update(options)
     return {
+        "@type": CLUSTER,
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
@@ -157,26 +164,28 @@ def _path(cluster: Cluster, place: Place) -> str:
     return f"{place.folder}/eds/{file_name(cluster.name)}"
 
 
-def _http_options(cluster: Cluster) -> JSON:
-    version = "http2_protocol_options" if cluster.protocol is Protocol.HTTP2 else "http_protocol_options"
+@functools.lru_cache(maxsize=100)
+def _http_options(protocol: Protocol, idle_timeout_s: float, *, held: bool) -> JSON:
+    version = "http2_protocol_options" if protocol is Protocol.HTTP2 else "http_protocol_options"
     options = message(
         UPSTREAM_OPTIONS,
         explicit_http_config={version: {}},
-        common_http_protocol_options={"idle_timeout": seconds(cluster.idle_timeout_s)},
+        common_http_protocol_options={"idle_timeout": seconds(idle_timeout_s)},
     )
-    if cluster.hold_s > 0:
+    if held:
         options["http_filters"] = _HOLD_FILTERS
     return options
 
 
-def _health_check(health: HealthSpec, cluster: Cluster) -> JSON:
+@functools.lru_cache(maxsize=10_000)
+def _health_check(health: HealthSpec, host: str, protocol: Protocol) -> JSON:
     check: JSON = {
         "timeout": seconds(health.timeout_s),
         "interval": seconds(health.interval_s),
         "no_traffic_interval": seconds(health.interval_s),
         "no_traffic_healthy_interval": seconds(health.interval_s),
-        "unhealthy_interval": seconds(min(health.interval_s, 0.25)),
-        "unhealthy_edge_interval": seconds(min(health.interval_s, 0.25)),
+        "unhealthy_interval": seconds(min(health.interval_s, 0.5)),
+        "unhealthy_edge_interval": seconds(min(health.interval_s, 0.5)),
         "healthy_threshold": health.healthy_after,
         "unhealthy_threshold": health.unhealthy_after,
         "reuse_connection": False,
@@ -185,8 +194,8 @@ def _health_check(health: HealthSpec, cluster: Cluster) -> JSON:
         check["tcp_health_check"] = {}
     else:
         http: JSON = {"path": health.path, "expected_statuses": [{"start": 200, "end": 400}]}
-        http["host"] = health.host or cluster.service or cluster.name
-        if cluster.protocol is Protocol.HTTP2:
+        http["host"] = health.host or host
+        if protocol is Protocol.HTTP2:
             http["codec_client_type"] = "HTTP2"
         check["http_health_check"] = http
     return check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ def message(kind: str, /, **fields: Any) -> JSON:
     return {"@type": TYPE + kind, **fields}
 
 
+@functools.cache
 def seconds(value: float) -> str:
     """Return a protobuf duration."""
     return f"{value:.3f}s"
@@ -68,6 +70,7 @@ def file_source(path: str) -> JSON:
     return {"path_config_source": {"path": path}, "resource_api_version": "V3", "initial_fetch_timeout": "5s"}
 
 
+@functools.lru_cache(maxsize=10_000)
 def file_name(name: str) -> str:
     """Return a file name for ``name`` that no name can make leave its folder, and that no two names share."""
     plain = UNSAFE_FILE_NAME.sub("_", name)

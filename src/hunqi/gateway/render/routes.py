@@ -7,6 +7,7 @@ host, entries are tried exact path first, then longest prefix, then most header 
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -34,7 +35,7 @@ SAFE_METHODS: Final = "GET|HEAD|OPTIONS"
 
 _LARGEST: Final = 2**63 - 1
 _CHALLENGE: Final = "/.well-known/acme-challenge/"
-_OURS: Final = [HEADER_HOLD, HEADER_HELD]
+_OURS: Final = [HEADER_HOLD, HEADER_HELD, "x-envoy-external-address"]
 _RETRY_SAFE: Final = "connect-failure,refused-stream,reset,reset-before-request"
 _RETRY_UNSENT: Final = "connect-failure,refused-stream,reset-before-request"
 _ATTEMPTS_UNSENT: Final = 3
@@ -46,6 +47,7 @@ _CODES: Final[Mapping[int, str]] = {
     307: "TEMPORARY_REDIRECT",
     308: "PERMANENT_REDIRECT",
 }
+_SAFE_METHOD: Final[JSON] = {"name": ":method", "string_match": {"safe_regex": {"regex": SAFE_METHODS}}}
 _NOTHING: Final[JSON] = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
 
 
@@ -90,12 +92,12 @@ def forwarding(match: JSON, entry: JSON, action: JSON, *, retries: int) -> list[
     unsent = {**action, "retry_policy": _retry(_RETRY_UNSENT, _ATTEMPTS_UNSENT)}
     if retries <= 0:
         return [{"match": match, **entry, "route": unsent}]
-    method = {"name": ":method", "string_match": {"safe_regex": {"regex": SAFE_METHODS}}}
-    safe_match = {**match, "headers": [*match.get("headers", ()), method]}
+    safe_match = _also(match, _SAFE_METHOD)
     safe = {**action, "retry_policy": _retry(_RETRY_SAFE, max(retries, _ATTEMPTS_UNSENT))}
     return [{"match": safe_match, **entry, "route": safe}, {"match": match, **entry, "route": unsent}]
 
 
+@functools.cache
 def _retry(on: str, attempts: int) -> JSON:
     return {
         "retry_on": on,
@@ -113,13 +115,21 @@ _PREVIOUS: Final[JSON] = {
 
 
 def _host(host: str, routes: list[Route], table: RouteTable, place: Place) -> JSON:
-    entries: list[JSON] = []
+    entries = [_challenge(token, answer) for token, answer in sorted(table.challenges.items())]
     if table.edge.acme_challenge:
         entries.append({"match": {"prefix": _CHALLENGE}, "route": {"cluster": ACME, "timeout": "5s"}})
     for route in sorted(routes, key=_precedence):
         entries += _entries(route, table.edge, host)
     entries.append(_NOTHING)
     return {"name": host, "domains": [host], "routes": entries}
+
+
+def _challenge(token: str, answer: str) -> JSON:
+    return {
+        "match": {"path": _CHALLENGE + token},
+        "direct_response": {"status": 200, "body": {"inline_string": answer}},
+        "response_headers_to_add": [header("content-type", "application/octet-stream")],
+    }
 
 
 def _precedence(route: Route) -> tuple[bool, int, int, str, str]:
@@ -145,11 +155,13 @@ def _entries(route: Route, edge: Edge, host: str) -> list[JSON]:
 
 def _forwarded(route: Route, match: JSON, named: JSON) -> list[JSON]:
     spec = route.spec
-    entry: JSON = {**named, "request_headers_to_add": headers(spec.request_headers)}
+    entry: JSON = {**named}
     action = _action(route)
+    added = headers(spec.request_headers)
     if action.get("cluster") == HOLD:
-        entry["request_headers_to_add"].append(header(HEADER_HOLD, f"{route.app}/{route.service}:{spec.port}"))
-        entry["request_headers_to_remove"] = []
+        added.append(header(HEADER_HOLD, f"{route.app}/{route.service}:{spec.port}"))
+    if added:
+        entry["request_headers_to_add"] = added
     if spec.response_headers:
         entry["response_headers_to_add"] = headers(spec.response_headers)
     policies = route_policies(spec)
@@ -208,7 +220,7 @@ def _also(match: JSON, condition: JSON) -> JSON:
 
 
 def _without_body(match: JSON) -> JSON:
-    return _also(match, {"name": ":method", "string_match": {"safe_regex": {"regex": SAFE_METHODS}}})
+    return _also(match, _SAFE_METHOD)
 
 
 def _over_plain_http(match: JSON) -> JSON:

@@ -1,0 +1,175 @@
+"""The fields of ``x-hunqi``, as data: what a file is checked by, and what the JSON Schema is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Kind(StrEnum):
+    """What a field holds."""
+
+    TEXT = "text"
+    TEXTS = "texts"
+    """A text or a list of them."""
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    DURATION = "duration"
+    SIZE = "size"
+    PAIRS = "pairs"
+    """A mapping of texts."""
+    OBJECT = "object"
+    OBJECTS = "objects"
+    MATCHES = "matches"
+    """A mapping of header names to a text, or to an object."""
+    MAPPING = "mapping"
+    """A mapping that a later part reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A field; ``short`` is the kind that may stand instead of the object."""
+
+    name: str
+    kind: Kind
+    text: str
+    choices: tuple[str, ...] = ()
+    default: str | int | bool | None = None
+    below: tuple[Field, ...] = ()
+    short: Kind | None = None
+    required: bool = False
+    low: int = 0
+    high: int = 2**31 - 1
+
+
+def _field(name: str, kind: Kind, text: str, **more: object) -> Field:
+    return Field(name=name, kind=kind, text=text, **more)  # pyright: ignore[reportArgumentType] - fields of Field
+
+
+PORT_MAX: Final = 65535
+
+CORS: Final = (
+    _field("origins", Kind.TEXTS, "Origins that may ask: `https://shop.example.com`, or `*`.", required=True),
+    _field("methods", Kind.TEXTS, "Methods that may be used; GET, HEAD and POST without it."),
+    _field("headers", Kind.TEXTS, "Headers that may be sent."),
+    _field("credentials", Kind.BOOLEAN, "Whether cookies may come along.", default=False),
+    _field("max_age", Kind.DURATION, "How long browsers may remember the answer.", default="10m"),
+)
+RATE_LIMIT: Final = (
+    _field("requests", Kind.INTEGER, "Requests in each `per`, for each gateway.", low=1, required=True),
+    _field("per", Kind.DURATION, "The time in which they come.", default="1s"),
+    _field("burst", Kind.INTEGER, "Requests at once; `requests` without it.", low=1),
+)
+MATCH: Final = (
+    _field("exact", Kind.TEXT, "The value."),
+    _field("prefix", Kind.TEXT, "What the value begins with."),
+    _field("regex", Kind.TEXT, "A regular expression (RE2) for the whole value."),
+    _field("present", Kind.BOOLEAN, "`true`: any value."),
+)
+ROUTE: Final = (
+    _field("host", Kind.TEXTS, "Host names, exact or `*.example.com`."),
+    _field("hosts", Kind.TEXTS, "The same as `host`."),
+    _field(
+        "port",
+        Kind.INTEGER,
+        "The port of the container; without it the only one exposed.",
+        low=1,
+        high=PORT_MAX,
+    ),
+    _field("path", Kind.TEXT, "A prefix by whole segments; `=/exact` is exactly this path.", default="/"),
+    _field("headers", Kind.MATCHES, "Headers that requests must have: a value, or how it is compared.", below=MATCH),
+    _field(
+        "protocol",
+        Kind.TEXT,
+        "What the tasks speak; `grpc` is `http2`.",
+        choices=("http1", "http2", "grpc", "tcp", "udp"),
+        default="http1",
+    ),
+    _field("strip_prefix", Kind.BOOLEAN, "Whether `path` is taken off before the request goes on.", default=False),
+    _field("replace_prefix", Kind.TEXT, "What stands in the place of `path`."),
+    _field("host_rewrite", Kind.TEXT, "The host name that the tasks see."),
+    _field("redirect", Kind.TEXT, "A URL, or `https`; nothing is forwarded."),
+    _field("redirect_code", Kind.INTEGER, "301, 302, 303, 307 or 308.", default=308, low=301, high=308),
+    _field("cors", Kind.OBJECT, "What preflights are answered.", below=CORS),
+    _field("body_limit", Kind.SIZE, "The largest body of a request: `10m`."),
+    _field("rate_limit", Kind.OBJECT, "A token bucket in each gateway.", below=RATE_LIMIT),
+    _field("basic_auth", Kind.TEXTS, "Lines of htpasswd with SHA: `user:{SHA}...`."),
+    _field("allow", Kind.TEXTS, "Networks that may come: `10.0.0.0/8`; all without it."),
+    _field("request_headers", Kind.PAIRS, "Headers that requests are given."),
+    _field("response_headers", Kind.PAIRS, "Headers that answers are given."),
+    _field("timeout", Kind.DURATION, "From the request's end to that of the answer; `0` is none.", default="60s"),
+    _field("idle_timeout", Kind.DURATION, "How long a stream may be silent.", default="5m"),
+    _field("retries", Kind.INTEGER, "Of safe requests only; never a second POST.", default=2, high=10),
+    _field("hold", Kind.DURATION, "How long a request waits while no task is healthy.", default="30s"),
+    _field("tcp_port", Kind.INTEGER, "A published port, for TCP, UDP and TLS passthrough.", low=1, high=PORT_MAX),
+    _field(
+        "tls",
+        Kind.TEXT,
+        "Certificates given, ACME or local; none; or not ended here.",
+        choices=("auto", "off", "passthrough"),
+        default="auto",
+    ),
+)
+HEALTH: Final = (
+    _field("path", Kind.TEXT, "A path whose 2xx or 3xx is healthy; without it a connection is enough."),
+    _field("port", Kind.INTEGER, "The port; that of the route without it.", low=1, high=PORT_MAX),
+    _field("host", Kind.TEXT, "The host name that is sent."),
+    _field("interval", Kind.DURATION, "Between two checks.", default="1s"),
+    _field("timeout", Kind.DURATION, "Of a check.", default="2s"),
+    _field("healthy_after", Kind.INTEGER, "Checks in a row that pass.", default=1, low=1, high=100),
+    _field("unhealthy_after", Kind.INTEGER, "Checks in a row that fail.", default=3, low=1, high=100),
+)
+INTERNAL: Final = (
+    _field("to", Kind.TEXT, "What the service's name leads to inside the app.", choices=("gateway", "tasks")),
+    _field(
+        "ports",
+        Kind.TEXTS,
+        "The HTTP ports there; without it those of `expose` and the routes.",
+    ),
+    _field("protocol", Kind.TEXT, "What it speaks there.", choices=("http1", "http2", "grpc"), default="http1"),
+)
+_ORDERS: Final = ("start-first", "stop-first")
+_LATER: Final = (
+    _field("rollout", Kind.MAPPING, "How traffic moves to a new revision. Kept for the gray release."),
+    _field("scale", Kind.MAPPING, "How many replicas load asks for. Kept for elastic scaling."),
+    _field("binding", Kind.MAPPING, "Databases and credentials. Kept for dynamic binding."),
+    _field("snapshot", Kind.MAPPING, "How data are saved. Kept for snapshots."),
+)
+_SHARED: Final = (
+    _field(
+        "health",
+        Kind.OBJECT,
+        "The gateway's check of each task; a text is its path.",
+        below=HEALTH,
+        short=Kind.TEXT,
+    ),
+    _field("drain", Kind.DURATION, "How long requests in flight are waited for before the stop signal.", default="15s"),
+    _field(
+        "internal",
+        Kind.OBJECT,
+        "What the name means inside the app: `gateway` (HTTP services, by default) or `tasks` (`direct` is the same).",
+        below=INTERNAL,
+        short=Kind.TEXT,
+    ),
+    _field("order", Kind.TEXT, "Both revisions side by side, or the old one stopped first.", choices=_ORDERS),
+    _field("ready_timeout", Kind.DURATION, "How long a deploy waits for it to be healthy.", default="5m"),
+)
+SERVICE: Final = (
+    _field("routes", Kind.OBJECTS, "Ways from outside to a port of the service.", below=ROUTE),
+    *_SHARED,
+    _field("schedule", Kind.TEXT, "Five fields of cron (UTC): the service is a job that runs then."),
+    *_LATER,
+)
+TOP: Final = (
+    _field(
+        "routes",
+        Kind.OBJECTS,
+        "Ways from outside, each with its `service`.",
+        below=(_field("service", Kind.TEXT, "The service.", required=True), *ROUTE),
+    ),
+    *_SHARED,
+    _field("maintenance", Kind.TEXT, "A page with this text answers instead of the app."),
+    *_LATER,
+)
+LATER: Final = tuple(field.name for field in _LATER)

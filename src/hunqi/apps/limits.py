@@ -1,0 +1,143 @@
+"""What one app may not do because of others: a team's quota, and the hosts, paths and ports that another app has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import select
+
+from hunqi.apps.errors import QuotaError, RouteTakenError
+from hunqi.apps.fitting import reserved
+from hunqi.apps.model import AppSpec, Mode, RouteSpec, ServiceSpec
+from hunqi.apps.store import AppStore
+from hunqi.engine.model import JSON
+from hunqi.state.tables import TEAMS
+
+_GIB: Final = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What a team may have in all; None means as much as there is."""
+
+    apps: int | None = None
+    replicas: int | None = None
+    cpus: float | None = None
+    memory_bytes: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Quota:
+        """Parse the JSON of a team; keys that are not known are let be."""
+        data: Mapping[str, float] = json.loads(text or "{}")
+        memory, cpus = data.get("memory_bytes"), data.get("cpus")
+        apps, replicas = data.get("apps"), data.get("replicas")
+        return cls(
+            apps=int(apps) if apps is not None else None,
+            replicas=int(replicas) if replicas is not None else None,
+            cpus=float(cpus) if cpus is not None else None,
+            memory_bytes=int(memory) if memory is not None else None,
+        )
+
+
+@dataclass(slots=True)
+class _Use:
+    apps: int = 0
+    replicas: int = 0
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+
+    def add(self, spec: AppSpec, scale: Mapping[str, int]) -> None:
+        """Count an app."""
+        self.apps += 1
+        for name, service in spec.services.items():
+            if service.mode not in {Mode.REPLICATED, Mode.GLOBAL} or service.schedule is not None:
+                continue
+            replicas = scale.get(name, service.replicas)
+            cpus, memory = _claim(service)
+            self.replicas += replicas
+            self.nano_cpus += replicas * cpus
+            self.memory_bytes += replicas * memory
+
+
+class Limits:
+    """Looks at all apps."""
+
+    def __init__(self, store: AppStore) -> None:
+        self._store = store
+
+    async def check_quota(self, team: str, app: str, spec: AppSpec, scale: Mapping[str, int]) -> None:
+        """Raise ``QuotaError`` if the team would have more than its quota with ``app`` as ``spec`` says."""
+        async with self._store.database.read() as connection:
+            text = await connection.scalar(select(TEAMS.c.quota).where(TEAMS.c.id == team))
+        quota = Quota.parse(text or "{}")
+        if quota == Quota():
+            return
+        use = _Use()
+        use.add(spec, scale)
+        for kept in await self._store.all():
+            if kept.app.team == team and kept.app.name != app:
+                number = kept.app.live or (kept.deploy.revision if kept.deploy else None)
+                if number is not None:
+                    use.add((await self._store.revision(kept.app.name, number)).spec, kept.app.intent.scale)
+        over = [
+            f"{used} of {allowed} {what}"
+            for what, used, allowed in (
+                ("apps", use.apps, quota.apps),
+                ("replicas", use.replicas, quota.replicas),
+                ("CPUs", use.nano_cpus / 1e9, quota.cpus),
+                ("GiB of memory", use.memory_bytes / _GIB, quota.memory_bytes / _GIB if quota.memory_bytes else None),
+            )
+            if allowed is not None and used > allowed
+        ]
+        if over:
+            raise QuotaError(f"the team would have {', '.join(over)}: scale something down, or ask for a larger quota")
+
+    async def check_routes(self, app: str, spec: AppSpec) -> None:
+        """Raise ``RouteTakenError`` if another app has a route of ``spec``."""
+        wanted = {claim: service for service, claim in _claims(spec)}
+        if not wanted:
+            return
+        for kept in await self._store.all():
+            if kept.app.name == app:
+                continue
+            numbers = {kept.app.live, kept.deploy.revision if kept.deploy else None} - {None}
+            for number in numbers:
+                there = (await self._store.revision(kept.app.name, number or 0)).spec
+                for _, claim in _claims(there):
+                    if claim in wanted:
+                        raise RouteTakenError(
+                            f"{_shown(claim)}, a route of {wanted[claim]}, is taken by the app {kept.app.name}: "
+                            "choose another host, path or port"
+                        )
+
+
+def _claim(service: ServiceSpec) -> tuple[int, int]:
+    """Return what counts against a quota: what a service reserves, or else its limit."""
+    resources: JSON = service.template.get("Resources") or {}
+    limits: JSON = resources.get("Limits") or {}
+    cpus, memory = reserved(service.template)
+    return cpus or int(limits.get("NanoCPUs") or 0), memory or int(limits.get("MemoryBytes") or 0)
+
+
+def _claims(spec: AppSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for service in spec.services.values():
+        for route in service.routes:
+            for claim in _claims_of(route):
+                yield service.name, claim
+
+
+def _claims_of(route: RouteSpec) -> Iterator[tuple[str, ...]]:
+    if route.tcp_port is not None and not route.hosts:
+        kind = "udp" if route.protocol.value == "udp" else "tcp"
+        yield (kind, str(route.tcp_port))
+        return
+    headers = sorted(f"{each.name.lower()}:{each.kind}:{each.value}" for each in route.headers)
+    for host in route.hosts:
+        yield ("host", host.lower(), route.path, str(route.tcp_port or ""), *headers)
+
+
+def _shown(claim: tuple[str, ...]) -> str:
+    return f"{claim[1]}{claim[2]}" if claim[0] == "host" else f"port {claim[1]}/{claim[0]}"

@@ -1,0 +1,247 @@
+"""The table of the gateways, made of what apps are to serve and of the tasks that are there: pure.
+
+A task is an endpoint while it runs (Swarm's RUNNING: its healthcheck has passed). One that is to stop, or belongs to
+what drains, stays in the table and takes nothing new, until it has gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hunqi.apps.model import Protocol, RouteSpec, ServiceSpec
+from hunqi.apps.serving import Backend, Serving
+from hunqi.engine.model import Snapshot, Task, TaskState
+from hunqi.gateway.faults import sound_routes
+from hunqi.gateway.model import (
+    Certificate,
+    Cluster,
+    Edge,
+    Endpoint,
+    EndpointState,
+    InternalRoute,
+    NetworkJoin,
+    Route,
+    RouteTable,
+    Target,
+)
+
+INTERNAL_HOLD_S: Final = 30.0
+_GATEWAY: Final = "gateway"
+_DEFAULT: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one app adds to the table."""
+
+    clusters: tuple[Cluster, ...]
+    routes: tuple[Route, ...]
+    internal: tuple[InternalRoute, ...]
+    networks: tuple[NetworkJoin, ...]
+
+
+def build_table(
+    servings: Collection[Serving],
+    snapshot: Snapshot,
+    edge: Edge,
+    certificates: Iterable[Certificate] = (),
+    version: int = 0,
+) -> RouteTable:
+    """Return the table. Equal input gives an equal table, whatever the order of ``servings``."""
+    parts = [build_part(each, snapshot) for each in sorted(servings, key=lambda each: each.app)]
+    return assemble(parts, edge, certificates, version=version)[0]
+
+
+def assemble(
+    parts: Iterable[Part],
+    edge: Edge,
+    certificates: Iterable[Certificate],
+    *,
+    version: int,
+    challenges: Mapping[str, str] | None = None,
+) -> tuple[RouteTable, Mapping[str, list[str]]]:
+    """Return the table of all ``parts`` and, by app, sentences on routes that cannot be served."""
+    clusters: dict[str, Cluster] = {}
+    routes: list[Route] = []
+    internal: list[InternalRoute] = []
+    joins: dict[str, set[str]] = {}
+    for part in parts:
+        clusters.update({each.name: each for each in part.clusters})
+        routes += part.routes
+        internal += part.internal
+        for join in part.networks:
+            joins.setdefault(join.network, set()).update(join.aliases)
+    sound, problems = sound_routes(routes, edge)
+    table = RouteTable(
+        version=version,
+        edge=edge,
+        clusters=clusters,
+        routes=tuple(sound),
+        internal=tuple(internal),
+        networks=tuple(NetworkJoin(network=name, aliases=tuple(sorted(joins[name]))) for name in sorted(joins)),
+        certificates=tuple(sorted(certificates, key=lambda each: each.hosts)),
+        challenges=dict(challenges or {}),
+    )
+    return table, problems
+
+
+def build_part(serving: Serving, snapshot: Snapshot) -> Part:
+    """Return what ``serving`` adds to the table."""
+    clusters = [
+        _cluster(serving, backend, port, snapshot)
+        for backend in sorted(serving.backends, key=lambda each: each.name)
+        for port in _ports(serving, backend)
+    ]
+    names = {each.name for each in clusters}
+    return Part(
+        clusters=tuple(clusters),
+        routes=tuple(_routes(serving, names)),
+        internal=tuple(_internal(serving, snapshot, names)),
+        networks=tuple(_joins(serving)),
+    )
+
+
+def cluster_name(backend: str, port: int) -> str:
+    """Return the name of the cluster of a Swarm service at a port."""
+    return f"{backend}:{port}"
+
+
+def _ports(serving: Serving, backend: Backend) -> dict[int, Protocol]:
+    """The ports of the backend's own spec and of the spec in force: a switch needs both."""
+    ports: dict[int, Protocol] = {}
+    now = serving.spec.services.get(backend.service)
+    for spec in (now, backend.spec):
+        if spec is None:
+            continue
+        if spec.internal == _GATEWAY:
+            ports.update(dict.fromkeys(spec.internal_ports, spec.internal_protocol))
+        ports.update({route.port: route.protocol for route in spec.routes})
+    return dict(sorted(ports.items()))
+
+
+def _cluster(serving: Serving, backend: Backend, port: int, snapshot: Snapshot) -> Cluster:
+    specs = [spec for spec in (serving.spec.services.get(backend.service), backend.spec) if spec is not None]
+    holds = [route.hold_s for spec in specs for route in spec.routes if route.port == port]
+    holds += [INTERNAL_HOLD_S for spec in specs if spec.internal == _GATEWAY and port in spec.internal_ports]
+    return Cluster(
+        name=cluster_name(backend.name, port),
+        protocol=_ports(serving, backend)[port],
+        health=backend.spec.health,
+        endpoints=tuple(_endpoints(serving, backend, port, snapshot)),
+        app=serving.app,
+        service=backend.service,
+        revision=backend.revision,
+        hold_s=max(holds, default=0.0),
+    )
+
+
+def _endpoints(serving: Serving, backend: Backend, port: int, snapshot: Snapshot) -> list[Endpoint]:
+    ids = _network_ids(serving, backend.spec, snapshot)
+    found: dict[str, Endpoint] = {}
+    for task in sorted(snapshot.tasks_of(backend.name), key=lambda each: each.id):
+        address = _address(task, ids, snapshot) if task.state is TaskState.RUNNING else None
+        if address is None:
+            continue
+        leaving = backend.name in serving.draining or task.id in serving.draining_tasks or not task.serving
+        state = EndpointState.DRAINING if leaving else EndpointState.SERVING
+        endpoint = Endpoint(address=address, port=port, task=task.id, node=task.node_id or "", state=state)
+        # Swarm gives an address to the next task as soon as the last has gone; until it says so both have it.
+        if address not in found or state is EndpointState.SERVING:
+            found[address] = endpoint
+    return list(found.values())
+
+
+def _network_ids(serving: Serving, spec: ServiceSpec, snapshot: Snapshot) -> list[str]:
+    names = [serving.networks[key] for key in _keys(spec) if key in serving.networks]
+    return [snapshot.networks[name].id for name in names if name in snapshot.networks]
+
+
+def _address(task: Task, ids: list[str], snapshot: Snapshot) -> str | None:
+    for network in ids:
+        if address := task.addresses.get(network):
+            return address
+    if ids:
+        return None
+    # Networks of others (external ones) are not in the snapshot: theirs are the ids that nobody of ours has.
+    ours = {each.id for each in snapshot.networks.values()}
+    return next((address for network, address in sorted(task.addresses.items()) if network not in ours), None)
+
+
+def _keys(spec: ServiceSpec) -> tuple[str, ...]:
+    return tuple(each.network for each in spec.networks) or (_DEFAULT,)
+
+
+def _routes(serving: Serving, clusters: Collection[str]) -> list[Route]:
+    return [
+        Route(
+            app=serving.app,
+            service=name,
+            spec=_without_hosts(route),
+            targets=_targets(serving, name, route.port, clusters),
+            maintenance=serving.maintenance,
+        )
+        for name, service in sorted(serving.spec.services.items())
+        for route in service.routes
+    ]
+
+
+def _without_hosts(route: RouteSpec) -> RouteSpec:
+    """A UDP port knows no names."""
+    return replace(route, hosts=()) if route.protocol is Protocol.UDP and route.hosts else route
+
+
+def _targets(serving: Serving, service: str, port: int, clusters: Collection[str]) -> tuple[Target, ...]:
+    shares = serving.shares.get(service, ())
+    named = [Target(cluster=cluster_name(each.backend, port), weight=each.weight) for each in shares]
+    return tuple(each for each in named if each.cluster in clusters)
+
+
+def _internal(serving: Serving, snapshot: Snapshot, clusters: Collection[str]) -> list[InternalRoute]:
+    routes: list[InternalRoute] = []
+    for name, service in sorted(serving.spec.services.items()):
+        if service.internal != _GATEWAY:
+            continue
+        networks = [serving.networks[key] for key in _keys(service) if key in serving.networks]
+        subnets = sorted(
+            {subnet for each in networks if each in snapshot.networks for subnet in snapshot.networks[each].subnets}
+        )
+        for port in service.internal_ports:
+            targets = _targets(serving, name, port, clusters)
+            routes += [
+                InternalRoute(
+                    app=serving.app,
+                    service=name,
+                    host=host,
+                    port=port,
+                    subnets=tuple(subnets),
+                    protocol=service.internal_protocol,
+                    targets=targets,
+                    hold_s=INTERNAL_HOLD_S,
+                )
+                for host in _names(service)
+            ]
+    return routes
+
+
+def _names(service: ServiceSpec) -> list[str]:
+    """The service's name and what else it is called on its networks."""
+    return sorted({service.name, *(alias for each in service.networks for alias in each.aliases)})
+
+
+def _joins(serving: Serving) -> list[NetworkJoin]:
+    """Every network of the app on which somebody is routed; under the names of those that the gateway stands for."""
+    joins: dict[str, set[str]] = {}
+    specs = [*serving.spec.services.values(), *(each.spec for each in serving.backends)]
+    for service in specs:
+        if not service.routed:
+            continue
+        for key in _keys(service):
+            if key not in serving.networks:
+                continue
+            aliases = joins.setdefault(serving.networks[key], set())
+            if service.internal == _GATEWAY:
+                aliases.add(service.name)
+                aliases.update(alias for each in service.networks if each.network == key for alias in each.aliases)
+    return [NetworkJoin(network=name, aliases=tuple(sorted(joins[name]))) for name in sorted(joins)]

@@ -1,0 +1,132 @@
+"""Whatever is done to an app in whatever order, and wherever a look is cut off: no capacity is lost, and it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hunqi.apps.model import AppSpec, Condition, Dependency, ServiceSpec
+from hunqi.apps.state import Desired
+from support_apps import IMAGE, World, service, spec, stop_first, web
+
+VERSIONS = st.integers(1, 3)
+
+
+@st.composite
+def specs(draw: Any) -> AppSpec:
+    """Apps of up to four services, some replaced stop-first, some depending on others; ``web`` is always there."""
+    made: list[ServiceSpec] = []
+    for name in draw(st.sets(st.sampled_from(["db", "cache", "admin"]))):
+        each = service(name, version=draw(VERSIONS)) if name != "admin" else web(name, version=draw(VERSIONS))
+        made.append(stop_first(each) if draw(st.booleans()) else each)
+    others = [each.name for each in made]
+    needed = draw(st.lists(st.sampled_from(others), unique=True)) if others else []
+    conditions = st.sampled_from([Condition.STARTED, Condition.HEALTHY])
+    needs = tuple(Dependency(service=name, condition=draw(conditions)) for name in needed)
+    front = web(version=draw(VERSIONS), replicas=draw(st.integers(1, 3)), depends_on=needs, ready_timeout_s=20.0)
+    return spec(front, *made)
+
+
+ACTS = st.one_of(
+    st.tuples(st.just("release"), specs()),
+    st.tuples(st.just("cancel"), st.none()),
+    st.tuples(st.just("look"), st.integers(0, 4)),
+    st.tuples(st.just("look"), st.none()),
+    st.tuples(st.just("time"), st.booleans()),
+    st.tuples(st.just("forget"), st.none()),
+    st.tuples(st.just("break"), VERSIONS),
+    st.tuples(st.just("remove"), st.integers(0, 5)),
+    st.tuples(st.just("busy"), st.booleans()),
+)
+
+
+def act(world: World, what: str, value: Any) -> None:
+    match what:
+        case "release":
+            world.release(value)
+        case "cancel":
+            if world.deploy is not None and world.deploy.revision != world.app.live:
+                world.cancel()
+        case "look":
+            world.look(steps=value)
+        case "time":
+            world.pass_time(ready=value)
+        case "forget":
+            world.taken, world.drained = world.offered, set()
+        case "break":
+            world.broken = {IMAGE.format(name="web", digest=f"{value:064x}")}
+        case "busy":
+            world.busy = value
+        case "remove" if world.services:
+            name = sorted(world.services)[value % len(world.services)]
+            del world.services[name], world.tasks[name]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(first=specs(), acts=st.lists(ACTS, max_size=30))
+def test_every_state_has_an_end_and_leaves_nothing_behind(first: AppSpec, acts: list[tuple[str, Any]]) -> None:
+    world = World()
+    world.release(first)
+    world.settle()
+    for what, value in acts:
+        act(world, what, value)
+    world.busy = False
+    # What is live may have been broken meanwhile: then it is not calm, but nothing is begun any more.
+    for _ in range(80):
+        made = world.look()
+        world.pass_time()
+    assert made.steps == ()
+    assert world.deploy is None
+    live = world.revisions[world.app.live or 0]
+    assert set(world.services) == {f"shop_{name}-r{live.origin[name]}" for name in live.spec.services}
+
+    world.want(desired=Desired.REMOVED)
+    world.settle()
+    assert (world.services, world.networks) == ({}, {})
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    releases=st.lists(specs(), min_size=1, max_size=3),
+    acts=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40),
+)
+def test_start_first_service_never_loses_capacity(releases: list[AppSpec], acts: list[tuple[int, bool]]) -> None:
+    """New revisions come at any time, looks are cut off anywhere, tasks are slow or quick."""
+    world = World()
+    world.release(releases[0])
+    world.settle()
+    least = world.revisions[1].spec.services["web"].replicas
+    pending = list(releases[1:])
+    for index, (steps, ready) in enumerate(acts):
+        if pending and index % 5 == 0:
+            new = pending.pop()
+            least = min(least, new.services["web"].replicas)
+            world.release(new)
+        world.look(steps=steps)
+        world.pass_time(ready=ready)
+        assert world.capacity("web") >= least
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    releases=st.lists(specs(), min_size=2, max_size=3),
+    acts=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40),
+)
+def test_stop_first_service_never_runs_twice(releases: list[AppSpec], acts: list[tuple[int, bool]]) -> None:
+    world = World()
+    always = [
+        dataclasses.replace(each, services={**each.services, "data": stop_first(service("data", version=number))})
+        for number, each in enumerate(releases)
+    ]
+    world.release(always[0])
+    world.settle()
+    pending = always[1:]
+    for index, (steps, ready) in enumerate(acts):
+        if pending and index % 6 == 0:
+            world.release(pending.pop())
+        world.look(steps=steps)
+        world.pass_time(ready=ready)
+        assert len(world.running("data")) <= 1
