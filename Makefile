@@ -12,13 +12,13 @@ RUNTIME := .venv/.runtime-installed
 DEVELOPMENT := .venv/.development-installed
 CODE := src tests $(wildcard tools)
 
-.PHONY: help up down sample mirror demo test check format bench soak lock packages clean
+.PHONY: help up down sample mirror demo test check format bench bench-cluster soak lock packages clean
 
 help: ## print this
 	@echo "Hunqi: make TARGET"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
-	    printf '  %-10s %s\n' $$target "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	    printf '  %-14s %s\n' $$target "$$text"; done
 	@echo
 	@echo "  make up DATA=$(DATA) UP=\"--http-port 8080 --https-port 8443\""
 	@echo "      where its data lies; UP takes the options of hunqi up"
@@ -58,6 +58,9 @@ format: $(DEVELOPMENT) ## put the code into the house format
 
 bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; writes docs/benchmarks.md (B="--only cold --rounds 2" for some)
 	$(BIN)/python -m tools.bench $(B)
+
+bench-cluster: $(DEVELOPMENT) packages ## measure the platform on three machines under load, as root (B="--only deploys --share 0.2" for some)
+	$(BIN)/python -m tools.bench_cluster $(B)
 
 soak: $(DEVELOPMENT) packages ## ten minutes of mixed load with faults (S="--minutes 60" for more)
 	$(BIN)/python -m tools.soak $(S)

@@ -11,6 +11,7 @@ import yaml
 from hunqi.apps.compose.compile import compile_project
 from hunqi.apps.compose.project import InvalidError, NeedsError, Project, describe
 from hunqi.apps.model import Compiled, RouteSpec, ServiceSpec
+from hunqi.client.project import LocalProject
 from hunqi.kit.codec import encode
 
 MAX_ROUNDS = 12
@@ -53,21 +54,17 @@ def compile_folder(project: Project, folder: Path, variables: dict[str, str]) ->
 
 
 def answered(project: Project, needs: NeedsError, folder: Path, variables: dict[str, str]) -> Project:
+    """Return the project with what it needs, read as the client that is published reads it."""
+    local = LocalProject(root=folder.resolve(), entry=project.entry, variables=variables)
     files, absent = dict(project.files), set(project.absent_files)
     for path in needs.files:
-        found = (folder / path).resolve()
-        assert found.is_relative_to(folder.resolve())
-        if found.is_file():
-            files[path] = found.read_bytes()
-        elif found.is_dir():
-            listing = sorted(
-                str(each.relative_to(found))
-                for each in found.rglob("*")
-                if each.is_file() and each.name not in OF_THE_TEST
-            )
-            files[path + "/"] = "\n".join(listing)
-        else:
+        content = local.read(path)
+        if content is None:
             absent.add(path)
+        elif isinstance(content, str) and path.endswith("/"):
+            files[path] = "\n".join(line for line in content.splitlines() if line not in OF_THE_TEST)
+        else:
+            files[path] = content
     known = {name: variables[name] for name in needs.variables if name in variables}
     return replace(
         project,

@@ -89,8 +89,14 @@ def serve_control(platform: PlatformSettings) -> int:
 def _control_settings(platform: PlatformSettings, membership: Membership) -> ControlSettings:
     from hunqi.control.settings import ControlSettings
     from hunqi.gateway.model import Edge
+    from hunqi.platform.settings import shared_settings
 
-    edge = Edge(http_port=platform.http_port, https_port=platform.https_port, tcp_ports=platform.tcp_ports)
+    edge = Edge(
+        http_port=platform.http_port,
+        https_port=platform.https_port,
+        ready_port=platform.ready_port,
+        tcp_ports=platform.tcp_ports,
+    )
     return ControlSettings(
         cluster=membership.cluster,
         node=membership.node,
@@ -107,14 +113,7 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         backup_dir=platform.data_dir / "backups",
         edge=edge,
         is_open=platform.advertise is not None,
-        shared={
-            "mirror": str(platform.mirror),
-            "peers_port": platform.peers_port,
-            "agent_port": platform.agent_port,
-            "http_port": platform.http_port,
-            "https_port": platform.https_port,
-            "tcp_ports": list(platform.tcp_ports),
-        },
+        shared=shared_settings(platform),
     )
 
 

@@ -191,10 +191,10 @@ async def echo(address: str, port: int) -> bytes:
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection(address, port)
             writer.write(b"hello\n")
-            found = await reader.readline()
+            found = await reader.readuntil(b"hello\n")
             writer.close()
             return found
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return b""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ COMPOSE = """
 services:
   web:
     image: shop/web:1
-    privileged: true
+    runtime: runsc
     depends_on: {db: {condition: service_healthy}, migrate: {condition: service_completed_successfully}}
     deploy: {replicas: 3, resources: {reservations: {cpus: "0.5", memory: 100m}}}
     x-hunqi:
@@ -37,7 +39,7 @@ def test_a_check_says_what_will_happen() -> None:
     compiled = compile_project(Project(name="shop", files={"compose.yaml": COMPOSE}, entry=("compose.yaml",)))
 
     assert explain(compiled) == (
-        "ignored: compose.yaml:5: services.web.privileged: Swarm runs no privileged tasks; name capabilities by cap_add",
+        "ignored: compose.yaml:5: services.web.runtime: tasks run under the engine's default runtime",
         "changed: compose.yaml:12: services.migrate: it runs as a job, since others wait for it to complete",
         "privilege: compose.yaml:18: services.db.volumes[1]: mounts /etc/ssl of the node it runs on",
         "needs: 1.5 CPUs and 1.29 GiB reserved",
@@ -65,7 +67,7 @@ def test_waves_come_after_what_they_depend_on_unless_there_is_a_circle(edges: di
     found = cycle(edges)
     if found:
         assert found[0] == found[-1]
-        assert all(after in edges[before] for before, after in zip(found, found[1:], strict=False))
+        assert all(after in edges[before] for before, after in pairwise(found))
         return
     order = waves(edges)
     place = {name: index for index, wave in enumerate(order) for name in wave}

@@ -50,7 +50,7 @@ def test_the_entry_files_are_asked_for_first() -> None:
 
 
 def test_an_entry_file_that_is_not_there_is_a_problem() -> None:
-    with pytest.raises(InvalidError, match="there is no file 'compose.yaml'"):
+    with pytest.raises(InvalidError, match=r"there is no file 'compose\.yaml'"):
         compile_project(project({}, absent_files=frozenset({"compose.yaml"})))
 
 
@@ -189,6 +189,32 @@ def test_a_directory_of_the_project_becomes_configs_or_a_volume(listing: str, mo
         assert [(grant.target, grant.mode) for grant in spec.configs] == [("/t/f", 0o444), ("/t/d/g", 0o555)]
 
 
+def test_an_empty_file_of_the_project_is_a_config_too() -> None:
+    found = compiled("services: {a: {image: x, volumes: ['./f:/f:ro']}}", {"f": ""})
+
+    assert list(found.payloads.values()) == [b"\n"]
+    assert [note.severity for note in found.notes] == ["changed"]
+
+
+def test_a_check_for_all_services_is_for_those_that_speak_http() -> None:
+    text = """
+x-hunqi: {health: /up}
+services:
+  web: {image: x, x-hunqi: {routes: [{host: a.b, port: 1}]}}
+  own: {image: x, x-hunqi: {routes: [{host: b.b, port: 1}], health: /own}}
+  db: {image: x, ports: ["20000:1"]}
+"""
+    assert [spec.health.path for spec in compiled(text).spec.services.values()] == ["/up", "/own", None]
+
+
+def test_a_directory_is_asked_for_once_it_is_no_file() -> None:
+    text = "services: {a: {image: x, volumes: ['./d:/t']}}"
+
+    assert needs(text)[0] == {"d"}
+    assert needs(text, absent_files=frozenset({"d"}))[0] == {"d/"}
+    assert [mount.kind for mount in service(text, absent_files=frozenset({"d", "d/"})).mounts] == ["volume"]
+
+
 def test_a_large_directory_is_a_problem() -> None:
     listing = "\n".join(str(n) for n in range(MAX_DIRECTORY_FILES + 1))
 
@@ -206,6 +232,7 @@ def test_the_whole_project_directory_can_be_mounted() -> None:
     text = "services: {a: {image: x, volumes: ['.:/app']}}"
 
     assert needs(text)[0] == {"."}
+    assert needs(text, absent_files=frozenset({"."}))[0] == {"./"}
     assert [grant.target for grant in service(text, {"./": "compose.yaml"}).configs] == ["/app/compose.yaml"]
 
 

@@ -10,7 +10,6 @@ from typing import Final
 
 from tools.bench.model import BenchError, Row
 from tools.bench_cluster.session import Session
-from tools.bench_cluster.watched import watched
 
 from testbed.product import Product, eventually, kept_dead, shop
 
@@ -23,7 +22,7 @@ def measure(session: Session) -> Iterator[Row]:
     """Yield the rows of control's absence."""
     product = session.trio()
     second = product.nodes[1]
-    with watched(session, product, "alone") as found:
+    with session.watched("alone") as found:
         with kept_dead(product.first, "control"):
             session.say("alone: control is dead")
             time.sleep(session.seconds(_AWAY_S) / 2)

@@ -11,10 +11,10 @@ from typing import Final
 
 from tools.bench.model import BenchError, Row
 from tools.bench_cluster.session import Session
-from tools.bench_cluster.watched import Watched, watched
 
 from testbed.load import Outcome
 from testbed.product import Node, Product, eventually
+from testbed.watched import Watched
 
 _REPLICAS: Final = 3
 _OTHERS_S: Final = 2.5
@@ -62,7 +62,7 @@ def leader_of(product: Product, asked: Node | None = None) -> str:
 def _cut(session: Session, product: Product, lost: Node, role: str) -> Iterator[Row]:
     others = tuple((node.machine.address, 80) for node in product.nodes if node is not lost)
     name = f"cut-{role}"
-    with watched(session, product, name, targets=others, timeout_s=15.0) as found:
+    with session.watched(name, targets=others, timeout_s=15.0) as found:
         session.say(f"{name}: the cable is out")
         lost.machine.cut()
         at = time.monotonic()

@@ -8,9 +8,9 @@ from typing import Final
 
 from tools.bench.model import BenchError, Row
 from tools.bench_cluster.session import Session
-from tools.bench_cluster.watched import Watched, watched
 
 from testbed.product import shop
+from testbed.watched import Watched
 
 _DEPLOYS: Final = 20
 _ROLLBACKS: Final = 10
@@ -25,7 +25,7 @@ _SIZES: Final = (5, 2, 4, 3)
 
 def measure(session: Session) -> Iterator[Row]:
     """Yield the rows of an app that starts and stops at once."""
-    with watched(session, session.trio(), "shop") as found:
+    with session.watched("shop") as found:
         acts = _act(session, found, drain="15s")
     yield _failed(found, f"{acts} of a 3-replica app under 300 requests/s")
     yield _late(found, "p99 during these")
@@ -33,8 +33,7 @@ def measure(session: Session) -> Iterator[Row]:
 
 def measure_slow(session: Session) -> Iterator[Row]:
     """Yield the rows of an app that needs two seconds to start and to stop, WebSockets held open."""
-    product = session.trio()
-    with watched(session, product, "slow", env=_SLOW, drain=_SLOW_DRAIN, websockets=_SOCKETS) as found:
+    with session.watched("slow", env=_SLOW, drain=_SLOW_DRAIN, websockets=_SOCKETS) as found:
         acts = _act(session, found, drain=_SLOW_DRAIN)
     yield _failed(found, f"{acts} of one that needs 2 s to start and 2 s to stop, {_SOCKETS} WebSockets held")
     yield _late(found, "p99 during these, slow app")

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from testbed.product import Product, platform
 from testbed.swarm import swarm
+from testbed.watched import Watched, watched
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +48,10 @@ class Session:
             made = platform(bed, self.folder("trio"), roles=["manager", "worker"])
             self._trio = self._stack.enter_context(made)
         return self._trio
+
+    def watched(self, name: str, *, rest_s: float = 20.0, **more: Any) -> contextlib.AbstractContextManager[Watched]:
+        """Put an app on the three machines under load; see :func:`testbed.watched.watched`."""
+        return watched(self.trio(), name, rest_s=self.seconds(rest_s), say=self.say, **more)
 
     def close(self) -> None:
         """End the machines."""

@@ -134,6 +134,15 @@ class Images:
             _log.info("removed %d images that nothing needs", len(done))
         return ImageAnswer(done=tuple(done), failures=failures)
 
+    async def reload_mirror(self) -> None:
+        """Have the mirror read its settings again: who its peers are stands in the roster's file."""
+        if self._caller is None:
+            return
+        try:
+            await asyncio.to_thread(self._caller.call, "operate.reload", {}, timeout_s=_ANSWER_S)
+        except (RpcError, RpcUnavailableError) as error:
+            _log.warning("the mirror was not told of its peers, and will read of them when it starts: %s", error)
+
     async def _pin(self, failures: dict[str, str], image: str, why: str) -> bool:
         return await self._try(failures, image, "operate.pin", {"image": image, "reason": f"hunqi: {why}"})
 

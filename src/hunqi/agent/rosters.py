@@ -35,8 +35,10 @@ class RosterFile:
         """Return the last one."""
         return self._roster
 
-    async def take(self, roster: Roster) -> None:
-        """Go by ``roster`` from now on. Raises ``OSError`` if it cannot be written down."""
-        if roster != self._roster:
-            self._roster = roster
-            await asyncio.to_thread(write_atomic, self._file, dumps(roster).encode(), mode=0o600)
+    async def take(self, roster: Roster) -> bool:
+        """Go by ``roster`` from now on; return whether it is news. Raises ``OSError`` if it cannot be written down."""
+        if roster == self._roster:
+            return False
+        self._roster = roster
+        await asyncio.to_thread(write_atomic, self._file, dumps(roster).encode(), mode=0o600)
+        return True

@@ -26,7 +26,7 @@ from hunqi.apps.observing import Watched
 from hunqi.apps.operations import Problem
 from hunqi.apps.plan import plan
 from hunqi.apps.ports import Images
-from hunqi.apps.serving import Routing
+from hunqi.apps.serving import Routing, Surge
 from hunqi.apps.situation import Facts, Situation
 from hunqi.apps.state import AppRecord
 from hunqi.apps.steps import (
@@ -95,6 +95,8 @@ class Parts:
     logs: LogKeeper
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    surge: Callable[[], Surge] = Surge
+    """What the emptying of nodes asks for meanwhile."""
 
 
 class Controller:
@@ -110,6 +112,8 @@ class Controller:
         self._began = parts.clock()
         self._waits: Waits | None = None
         self._drift: Final = DriftWatch()
+        self._unoffered: set[str] | None = None
+        self._offered_all = asyncio.Event()
         self._unpinned: Final = asyncio.Event()
 
     # for others
@@ -127,6 +131,10 @@ class Controller:
         """Whether no app waits to be looked at."""
         return self._queue.idle
 
+    async def offered_all(self) -> None:
+        """Wait until every app there was when ``run`` began has been looked at and offered."""
+        await self._offered_all.wait()
+
     async def run(self) -> None:
         """Reconcile until cancelled."""
         self._began = self._parts.clock()
@@ -141,12 +149,18 @@ class Controller:
                     group.create_task(self._work())
         finally:
             self._queue.close()
+            self._unoffered = None
+            self._offered_all.clear()
 
     # loops
     async def _resync(self) -> None:
         while True:
             try:
-                for name in await self._store.names():
+                names = await self._store.names()
+                if self._unoffered is None:
+                    self._unoffered = set(names)
+                    self._note_offered("")
+                for name in names:
                     self._queue.mark(name)
             except HunqiError as error:
                 _log.warning("apps could not be listed: %s", error)
@@ -176,13 +190,21 @@ class Controller:
     async def _look_safely(self, app: str) -> None:
         try:
             await self.look(app)
+            self._note_offered(app)
         except AppNotFoundError:
             self._forget(app)
+            self._note_offered(app)
         except HunqiError as error:
             self._retry(app, error)
         except Exception:
             _log.exception("app=%s: a look at it failed in a way that nobody foresaw", app)
             self._retry(app, None)
+
+    def _note_offered(self, app: str) -> None:
+        if self._unoffered is not None:
+            self._unoffered.discard(app)
+            if not self._unoffered:
+                self._offered_all.set()
 
     # one look
     async def look(self, app: str) -> Outcome:
@@ -217,6 +239,7 @@ class Controller:
             spread=not spread,
             spread_sentence=spread,
             observing_since=self._began,
+            surge=self._parts.surge().extra,
         )
         situation = Situation(
             app=kept.app,

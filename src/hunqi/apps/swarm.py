@@ -29,27 +29,24 @@ from hunqi.apps.model import (
     VolumeSpec,
 )
 from hunqi.engine.model import (
+    DRAIN_SIGNAL,
     JSON,
     LABEL_APP,
     LABEL_CLUSTER,
+    LABEL_DRAIN,
     LABEL_HASH,
     LABEL_KIND,
     LABEL_PREFIX,
     LABEL_REVISION,
     LABEL_SERVICE,
+    LABEL_STOP_SIGNAL,
 )
 from hunqi.kit.codec import dumps
 
-LABEL_STOP_SIGNAL: Final = LABEL_PREFIX + "stop-signal"
-"""Of a container: the app's own stop signal, which the agent sends after the drain. Without it: the image's."""
 LABEL_STOP_GRACE: Final = LABEL_PREFIX + "stop-grace"
 """Of a container: the seconds that the app has between its signal and the kill."""
-LABEL_DRAIN: Final = LABEL_PREFIX + "drain"
-"""Of a container: the seconds for which requests in flight are waited for. It stands on drained services only."""
 LABEL_PORTS: Final = LABEL_PREFIX + "ports"
 """Of a container: the ports that the gateway sends to, ``8080,9090``, when its service was made."""
-DRAIN_SIGNAL: Final = "SIGURG"
-"""Programs ignore it unless they ask for it."""
 
 _NANOSECONDS: Final = 10**9
 _TEMPLATE = re.compile(

@@ -24,14 +24,24 @@ class Swarm:
         return parse.swarm_settings(parse.fields(await self._transport.call("GET", "/swarm"), "swarm"))
 
     async def init(
-        self, *, advertise: str, listen: str = "0.0.0.0:2377", pools: Sequence[str] = (), subnet_size: int = 24
+        self,
+        *,
+        advertise: str,
+        listen: str = "0.0.0.0:2377",
+        pools: Sequence[str] = (),
+        subnet_size: int = 24,
+        heartbeat_s: float | None = None,
     ) -> str:
-        """Make a Swarm of this node and return the node's id.
+        """Make a Swarm of this node and return the node's id. Raises ``ConflictError`` where it is in one already.
 
-        ``advertise``: address or interface; ``pools``: CIDRs from which networks get their subnets of
-        ``subnet_size`` bits. Raises ``ConflictError`` where the node is in one already.
+        ``advertise``: address or interface. ``pools``: CIDRs from which networks get their subnets of ``subnet_size``
+        bits. ``heartbeat_s``: how often nodes report. One that is cut off is found down after two to three times
+        that, the leader after six times and an election (measured with three nodes: tasks of a worker replaced after
+        13 s with Docker's 5 s, after 5 s with 2 s).
         """
         body: dict[str, Any] = {"ListenAddr": listen, "AdvertiseAddr": advertise, "Spec": {}}
+        if heartbeat_s is not None:
+            body["Spec"] = {"Dispatcher": {"HeartbeatPeriod": int(heartbeat_s * 1e9)}}
         if pools:
             body |= {"DefaultAddrPool": list(pools), "SubnetSize": subnet_size}
         return str(await self._transport.call("POST", "/swarm/init", body=body, timeout_s=_JOIN_S))

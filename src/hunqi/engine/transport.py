@@ -40,6 +40,7 @@ _WORDS: Final[tuple[tuple[str, type[Exception]], ...]] = (
     ("not a swarm manager", NotManagerError),
     ("swarm does not have a leader", NotManagerError),
     ("not part of a swarm", NotManagerError),
+    ("context deadline exceeded", NotManagerError),
     ("is in use", InUseError),
     ("has active endpoints", InUseError),
     ("using its referenced image", InUseError),

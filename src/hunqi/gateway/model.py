@@ -136,6 +136,8 @@ class RouteTable:
     internal: tuple[InternalRoute, ...] = ()
     networks: tuple[NetworkJoin, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    challenges: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Token → answer at /.well-known/acme-challenge/, at every host, over plain HTTP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

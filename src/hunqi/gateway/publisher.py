@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -27,6 +27,7 @@ POLL_S: Final = 2.5
 _RETRY_S: Final = 0.25
 _RETRY_MOST_S: Final = 3.0
 _ROSTER_S: Final = 1.0
+_CHALLENGE_S: Final = 10.0
 _SETTLE_S: Final = 0.1
 """Envoy's workers work by new endpoints a moment after it has said so."""
 _log: Final = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Publisher:
         self._monotonic = monotonic
         self._now = now
         self._certificates: tuple[Certificate, ...] = ()
+        self._challenges: dict[str, str] = {}
         self._servings: dict[str, Serving] = {}
         self._snapshot: Snapshot | None = None
         self._parts: dict[str, tuple[Serving, object, Part]] = {}
@@ -121,6 +123,22 @@ class Publisher:
         if certificates is not None:
             self._certificates = tuple(certificates)
         self._touch()
+
+    async def publish_challenges(self, answers: Mapping[str, str]) -> None:
+        """Have every gateway give these answers to an ACME authority and no others; returns when they do.
+
+        Where no gateway can be waited for it returns after some seconds all the same: the authority will say so.
+        """
+        self._challenges = dict(answers)
+        self._touch()
+        needed = self._version_with_all()
+
+        def reached() -> bool:
+            version = needed()
+            return version is not None and self._standings.all_at(version)
+
+        if answers:
+            await self._until(reached, _CHALLENGE_S)
 
     def problems(self, app: str) -> tuple[str, ...]:
         """Return sentences on routes of the app that cannot be served."""
@@ -211,7 +229,7 @@ class Publisher:
         last = self._table.version if self._table else 0
         version = max(last + 1, int(self._now() * 1000))
         every = [each[2] for each in parts.values()]
-        table, problems = assemble(every, self._edge, self._certificates, version=version)
+        table, problems = assemble(every, self._edge, self._certificates, version=version, challenges=self._challenges)
         self._problems = dict(problems)
         return table
 

@@ -55,7 +55,12 @@ def build_table(
 
 
 def assemble(
-    parts: Iterable[Part], edge: Edge, certificates: Iterable[Certificate], *, version: int
+    parts: Iterable[Part],
+    edge: Edge,
+    certificates: Iterable[Certificate],
+    *,
+    version: int,
+    challenges: Mapping[str, str] | None = None,
 ) -> tuple[RouteTable, Mapping[str, list[str]]]:
     """Return the table of all ``parts`` and, by app, sentences on routes that cannot be served."""
     clusters: dict[str, Cluster] = {}
@@ -77,6 +82,7 @@ def assemble(
         internal=tuple(internal),
         networks=tuple(NetworkJoin(network=name, aliases=tuple(sorted(joins[name]))) for name in sorted(joins)),
         certificates=tuple(sorted(certificates, key=lambda each: each.hosts)),
+        challenges=dict(challenges or {}),
     )
     return table, problems
 

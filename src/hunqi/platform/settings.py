@@ -54,6 +54,8 @@ class PlatformSettings:
     peers_port: int = 5001
     http_port: int = 80
     https_port: int = 443
+    ready_port: int = 8404
+    """Where the gateway says whether it is ready, for a load balancer before several; 0 for nowhere."""
     tcp_ports: tuple[int, int] = (20000, 20099)
     """First and last port of the range that ``ports:`` of an app may publish."""
     advertise: str | None = None
@@ -129,6 +131,11 @@ class PlatformSettings:
         return self.data_dir / "cluster.json"
 
     @property
+    def registry_key_file(self) -> Path:
+        """The public key by which this machine's accelerator believes the logins that control makes."""
+        return self.mirror_dir / "control-key.pem"
+
+    @property
     def cluster_key_file(self) -> Path:
         """The key by which control seals what is secret; private, and in no backup of the database."""
         return self.control_dir / "cluster.key"
@@ -148,7 +155,7 @@ def _tls(directory: Path, name: str) -> TlsPaths:
     return TlsPaths(cert=directory / f"{name}.pem", key=directory / f"{name}.key", ca=directory / "cluster-ca.pem")
 
 
-SHARED: Final = ("http_port", "https_port", "tcp_ports", "peers_port", "mirror")
+SHARED: Final = ("http_port", "https_port", "ready_port", "tcp_ports", "peers_port", "mirror")
 """What is the same on every machine of a cluster: images and routes are written for these ports."""
 
 

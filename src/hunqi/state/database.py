@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from hunqi.state.engines import Url, make_engine, parse_url
+from hunqi.state.engines import BUSY_TIMEOUT_S, Url, make_engine, parse_url
 from hunqi.state.errors import translate, translated
 from hunqi.state.schema import migrate
 
@@ -57,12 +57,20 @@ class Database:
     """An open database; made by :func:`open_database`. Its ``repr`` shows no password."""
 
     def __init__(
-        self, url: Url, *, writer: AsyncEngine, reader: AsyncEngine, commits: Commits, fence: Fence | None = None
+        self,
+        url: Url,
+        *,
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        commits: Commits,
+        turns: asyncio.Lock,
+        fence: Fence | None = None,
     ) -> None:
         self.url = url
         self.commits = commits
         self._writer = writer
         self._reader = reader
+        self._turns = turns
         self._fence = fence
 
     def __repr__(self) -> str:
@@ -75,7 +83,14 @@ class Database:
 
     def fenced(self, fence: Fence) -> Database:
         """Return the same database, each of whose writes is made only while ``fence`` holds."""
-        return Database(self.url, writer=self._writer, reader=self._reader, commits=self.commits, fence=fence)
+        return Database(
+            self.url,
+            writer=self._writer,
+            reader=self._reader,
+            commits=self.commits,
+            turns=self._turns,
+            fence=fence,
+        )
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection]:
@@ -85,13 +100,26 @@ class Database:
         ``LeaseLostError``. Wait for nothing but the database inside.
         """
         with translated():
-            async with _connected(self._writer) as connection, connection.begin():
+            # The pool alone is not fair: who has just written would take the connection from those who wait for it.
+            async with self._turn(), _connected(self._writer) as connection, connection.begin():
                 if not self.is_sqlite:
                     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
                 if self._fence is not None:
                     await self._fence.check(connection)
                 yield connection
         self.commits.announce()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_S):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise translate(error) from error
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
@@ -123,7 +151,7 @@ async def open_database(url: str) -> AsyncGenerator[Database]:
     """
     parsed = parse_url(url)
     writer, reader = make_engine(parsed, writes=True), make_engine(parsed, writes=False)
-    database = Database(parsed, writer=writer, reader=reader, commits=Commits())
+    database = Database(parsed, writer=writer, reader=reader, commits=Commits(), turns=asyncio.Lock())
     try:
         async with database.begin() as connection:
             await migrate(connection)

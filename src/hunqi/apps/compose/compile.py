@@ -43,6 +43,7 @@ def compile_project(project: Project) -> Compiled:
     context = Context(project, files, variables, report, root)
     check_keys(root.node, report)
     _check_project(root, tree, context)
+    report.checkpoint()
     top = hunqi_of(root, fields.TOP)
     spec = AppSpec(
         name=project.name,
@@ -83,7 +84,7 @@ def _check_project(root: Section, tree: Node, context: Context) -> None:
         text = "no service is left: all of them have profiles that are off" if everything else "there are no services"
         root.problem("services", text)
     if len(services.entries) > MAX_SERVICES:
-        root.problem("services", f"a project has at most {MAX_SERVICES} services")
+        root.report.fatal(root.node, "services", f"a project has at most {MAX_SERVICES} services")
     for name in context.project.images:
         if name not in everything:
             root.problem(

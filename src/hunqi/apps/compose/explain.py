@@ -29,7 +29,7 @@ class Demand:
 
 
 def demand(spec: AppSpec) -> Demand:
-    """Return what the replicas reserve; global services count once, since nobody knows here how many nodes there are."""
+    """Return what the replicas reserve; a global service counts as one task, since nodes are not known here."""
     at_rest, surge = [0, 0], [0, 0]
     for service in spec.services.values():
         tasks = service.replicas if service.schedule is None else 0

@@ -52,6 +52,7 @@ class _Loader:
     def __init__(self, files: Files, report: Report) -> None:
         self._files = files
         self._report = report
+        self._parsed: dict[str, list[Node]] = {}
         self._values = 0
         self._text = 0
         self._full = False
@@ -71,13 +72,8 @@ class _Loader:
         text = self._files.text(path, place, "")
         if text is None or self._full:
             return []
-        try:
-            documents = read(text, path)
-        except TreeError as error:
-            self._report.fatal(Node(value=None, file=path, line=error.line), "", error.text)
-            return []
         found: list[Node] = []
-        for document in documents:
+        for document in self._read(path, text):
             if document.mapping is None:
                 if not document.null:
                     self._report.fatal(document, "", "a Compose file is a mapping with services in it")
@@ -88,6 +84,16 @@ class _Loader:
                 break
             found.append(canonical(self._filled(document, "", variables), base, self._report))
         return found
+
+    def _read(self, path: str, text: str) -> list[Node]:
+        """Return the documents of a file, parsed once."""
+        if path not in self._parsed:
+            try:
+                self._parsed[path] = read(text, path)
+            except TreeError as error:
+                self._report.fatal(Node(value=None, file=path, line=error.line), "", error.text)
+                self._parsed[path] = []
+        return self._parsed[path]
 
     def _overflow(self, node: Node, text: str) -> None:
         if not self._full:

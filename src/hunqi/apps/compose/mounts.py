@@ -54,8 +54,9 @@ def mounts(
 def _from_others(section: Section, context: Context, chain: tuple[str, ...]) -> dict[str, Mount]:
     """Return the named volumes of the services of ``volumes_from``."""
     found: dict[str, Mount] = {}
-    services = dict(context.root.named("services"))
-    for text in section.texts("volumes_from"):
+    texts = section.texts("volumes_from")
+    services = dict(context.root.named("services")) if texts else {}
+    for text in texts:
         name, _, mode = text.partition(":")
         if mode not in {"", "ro", "rw"}:
             section.problem("volumes_from", f"{show(text)}: only services of the project have volumes to give")
@@ -185,15 +186,14 @@ def _host(item: Section, source: str, target: str) -> Iterator[Mount]:
 def _project(item: Section, source: str, target: str, context: Context) -> Iterator[Mount | Grant]:
     """Yield what stands for a file or a directory of the project."""
     path = "" if source == "." else source
-    listing = context.files.listing(path)
-    data = context.files.data(path) if listing is None else None
-    if data is not None:
+    found = context.files.mountable(path)
+    if isinstance(found, bytes):
         if item.boolean("read_only") is not True:
             item.changed("source", f"{show(path)} is a config: the container sees it read-only, as it is now")
-        yield from _config(item, path, target, data, context)
-    elif listing:
-        yield from _directory(item, path, target, listing, context)
-    elif listing is not None or context.files.absent(path):  # else it is asked for
+        yield from _config(item, path, target, found, context)
+    elif found:
+        yield from _directory(item, path, target, found, context)
+    elif found is not None:
         name = f"dir-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
         context.volumes[name] = VolumeSpec(name=name)
         volume = f"{context.project.name}_{name}"
@@ -222,8 +222,11 @@ def _directory(item: Section, path: str, target: str, listing: tuple[str, ...], 
 
 
 def _config(item: Section, path: str, target: str, data: bytes, context: Context) -> Iterator[Grant]:
-    if not 0 < len(data) < MAX_CONFIG_BYTES:
-        item.problem("source", f"{show(path)} has {len(data)} bytes; a config has 1 to {MAX_CONFIG_BYTES - 1}")
+    if not data:
+        item.changed("source", f"{show(path)} is empty, which no config is: it holds the end of a line")
+        data = b"\n"
+    if len(data) >= MAX_CONFIG_BYTES:
+        item.problem("source", f"{show(path)} has {len(data)} bytes; a config has {MAX_CONFIG_BYTES - 1} at most")
         return
     name = f"file-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
     context.configs[name] = PayloadSpec(name=name, digest=context.keep(data))

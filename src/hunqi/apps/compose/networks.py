@@ -83,7 +83,7 @@ def _known(declared: Section, network: str, context: Context) -> bool:
 
 
 def _network(name: str, section: Section, context: Context) -> NetworkSpec:
-    written = section.text("name")
+    written = section.text("name") or None
     if written is not None and (wrong := external_problem(written)) is not None:
         section.problem("name", wrong)
     if section.boolean("external"):

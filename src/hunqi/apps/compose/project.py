@@ -24,9 +24,10 @@ _SHOWN: Final = 20
 class Project:
     """All that is known of a project so far.
 
-    ``files`` holds what was sent, by path; a directory that is bind mounted is a path that ends with ``/`` whose text
-    lists its files, one on a line, relative to it. ``images`` replaces the images of services (``--image web=ref``).
-    ``tcp_ports`` is the first and the last port that ``ports:`` may publish.
+    ``files`` holds what was sent, by path. A directory that is bind mounted is asked for as a file first, and once it
+    is absent as that by a path that ends with ``/``; its text lists its files, one on a line, relative to it.
+    ``images`` replaces the images of services (``--image web=ref``). ``tcp_ports`` is the first and the last port that
+    ``ports:`` may publish.
     """
 
     name: str

@@ -23,7 +23,8 @@ class Files:
         self._report = report
         self._held = {inside("", path.removesuffix("/")) or "": path for path in project.files}
         self._contents = project.files
-        self._absent = {inside("", path) for path in project.absent_files}
+        self._absent = {inside("", path) for path in project.absent_files if not path.endswith("/")}
+        self._no_directories = {inside("", path[:-1]) for path in project.absent_files if path.endswith("/")}
         self._asked: set[str] = set()
 
     def data(self, path: str) -> bytes | None:
@@ -32,14 +33,30 @@ class Files:
         if held is not None and not held.endswith("/"):
             content = self._contents[held]
             return content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-        if held is None and path not in self._absent and len(self._asked) < MAX_FILES:
-            self._asked.add(path)
-            self._report.need_file(path or ".")
+        if held is None and path not in self._absent:
+            self._ask(path or ".")
         return None
 
     def absent(self, path: str) -> bool:
         """Whether the client said that there is no such file."""
         return path in self._absent
+
+    def mountable(self, path: str) -> tuple[str, ...] | bytes | None:
+        """Return what is mounted: the files of a directory, relative to it, or the content of a file.
+
+        A directory that is not there is an empty one. None if it is not known yet: it is asked for then, as a file
+        first, and as a directory (with ``/`` at the end) once it is known to be none.
+        """
+        listing = self.listing(path)
+        data = self.data(path) if listing is None else None
+        if listing is not None or data is not None:
+            return data if listing is None else listing
+        if not self.absent(path):
+            return None
+        if path not in self._no_directories:
+            self._ask(f"{path or '.'}/")
+            return None
+        return ()
 
     def listing(self, path: str) -> tuple[str, ...] | None:
         """Return the files of a directory, relative to it; None if the client did not send a listing."""
@@ -49,6 +66,11 @@ class Files:
         content = self._contents[held]
         text = content if isinstance(content, str) else content.decode("utf-8", "replace")
         return tuple(line for line in text.splitlines() if line)
+
+    def _ask(self, path: str) -> None:
+        if len(self._asked) < MAX_FILES:
+            self._asked.add(path)
+            self._report.need_file(path)
 
     def text(self, path: str, place: Node, at: str, *, required: bool = True) -> str | None:
         """Return a file of text; one that is absent, too large or no text is a problem at ``place``."""

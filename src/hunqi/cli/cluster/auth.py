@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +99,8 @@ async def _log_in(api: Api, name: str, password: str, setup_token: str | None) -
     people = api.client.people
     if setup_token:
         await people.set_up(setup_token, name, password)
-    label = f"hunqi login on {socket.gethostname()}"[:63]
+    host = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower())
+    label = f"cli-{host}"[:63].rstrip(".-")
     return await people.log_in(name, password, token_name=label, days=_TOKEN_DAYS)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from hunqi.config import FlagValue, load_mirror_settings, process_inputs
 from hunqi.kit import codec
 from hunqi.mirror.settings import MirrorSettings
 from hunqi.nodes.model import Roster
-from hunqi.platform.children import ChildMain, Mains
+from hunqi.platform.children import Mains
 from hunqi.platform.settings import PlatformSettings
 
 
@@ -29,17 +27,16 @@ def run_mirror(settings: PlatformSettings) -> int:
 
 def run_control(settings: PlatformSettings) -> int:
     """Serve control."""
-    return _of_app("serve_control")(settings)
+    from hunqi.app import serve_control
+
+    return serve_control(settings)
 
 
 def run_agent(settings: PlatformSettings) -> int:
     """Serve the agent."""
-    return _of_app("serve_agent")(settings)
+    from hunqi.app import serve_agent
 
-
-def _of_app(name: str) -> ChildMain:
-    main: ChildMain = getattr(import_module("hunqi.app"), name)
-    return main
+    return serve_agent(settings)
 
 
 def mirror_flags(settings: PlatformSettings) -> dict[str, FlagValue]:
@@ -49,6 +46,8 @@ def mirror_flags(settings: PlatformSettings) -> dict[str, FlagValue]:
         "listen": str(settings.mirror),
         "access-log": str(settings.log_dir / "access.log"),
     }
+    if settings.registry_key_file.exists():
+        flags["access.trusted-key"] = str(settings.registry_key_file)
     if settings.advertise is None:
         return flags
     tls = settings.mirror_tls

@@ -65,6 +65,15 @@ HttpOption = Annotated[
 HttpsOption = Annotated[
     int | None, typer.Option("--https-port", metavar="PORT", help="The gateway's.", rich_help_panel=_LISTEN)
 ]
+ReadyOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ready-port",
+        metavar="PORT",
+        help="The gateway's /ready for a load balancer; 0: none.",
+        rich_help_panel=_LISTEN,
+    ),
+]
 TcpOption = Annotated[
     str | None,
     typer.Option(
@@ -107,6 +116,7 @@ def up(
     peers_port: PeersOption = None,
     http_port: HttpOption = None,
     https_port: HttpsOption = None,
+    ready_port: ReadyOption = None,
     tcp_ports: TcpOption = None,
     advertise: AdvertiseOption = None,
     docker: DockerOption = None,
@@ -126,6 +136,7 @@ def up(
         "peers_port": peers_port,
         "http_port": http_port,
         "https_port": https_port,
+        "ready_port": ready_port,
         "tcp_ports": _range(tcp_ports) if tcp_ports else None,
         "advertise": advertise,
         "docker_socket": docker,

@@ -115,13 +115,21 @@ _PREVIOUS: Final[JSON] = {
 
 
 def _host(host: str, routes: list[Route], table: RouteTable, place: Place) -> JSON:
-    entries: list[JSON] = []
+    entries = [_challenge(token, answer) for token, answer in sorted(table.challenges.items())]
     if table.edge.acme_challenge:
         entries.append({"match": {"prefix": _CHALLENGE}, "route": {"cluster": ACME, "timeout": "5s"}})
     for route in sorted(routes, key=_precedence):
         entries += _entries(route, table.edge, host)
     entries.append(_NOTHING)
     return {"name": host, "domains": [host], "routes": entries}
+
+
+def _challenge(token: str, answer: str) -> JSON:
+    return {
+        "match": {"path": _CHALLENGE + token},
+        "direct_response": {"status": 200, "body": {"inline_string": answer}},
+        "response_headers_to_add": [header("content-type", "application/octet-stream")],
+    }
 
 
 def _precedence(route: Route) -> tuple[bool, int, int, str, str]:

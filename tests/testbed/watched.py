@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from tools.bench.model import BenchError
-from tools.bench_cluster.session import Session
 
 from testbed.collector import Collector, collector
 from testbed.load import Load, Report, load
@@ -35,7 +32,7 @@ class Watched:
     def found(self) -> Report:
         """The whole report."""
         if self.report is None:
-            raise BenchError("the load has not ended")
+            raise RuntimeError("the load has not ended")
         return self.report
 
     @property
@@ -67,7 +64,6 @@ class Watched:
 
 @contextmanager
 def watched(
-    session: Session,
     product: Product,
     name: str,
     *,
@@ -77,14 +73,16 @@ def watched(
     rest_s: float = 20.0,
     targets: tuple[tuple[str, int], ...] | None = None,
     timeout_s: float = 10.0,
+    keep: bool = False,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Generator[Watched]:
     """Deploy an app of three replicas, put it under load for ``rest_s``, then run the block, still under load.
 
-    The app is removed afterwards; the load's report is there when the block has ended.
+    The app is removed afterwards unless it is to be kept; the load's report is there when the block has ended.
     """
     with collector(product.bed.gateway) as told:
         own = {"COLLECT": told.address, **(env or {})}
-        session.say(f"{name}: first deploy")
+        say(f"{name}: first deploy")
         product.deploy(name, shop(host=f"{name}.test", env=own, drain=drain))
         watching = Watched(product=product, app=name, told=told, compose=own)
         spec = Load(
@@ -99,12 +97,13 @@ def watched(
         try:
             time.sleep(_SETTLE_S)
             with load(spec) as running:
-                session.say(f"{name}: at rest")
-                time.sleep(session.seconds(rest_s))
+                say(f"{name}: at rest")
+                time.sleep(rest_s)
                 watching.begun = time.monotonic()
                 yield watching
                 watching.ended = time.monotonic()
                 time.sleep(_SETTLE_S)
                 watching.report = running.stop()
         finally:
-            product.remove(name)
+            if not keep:
+                product.remove(name)

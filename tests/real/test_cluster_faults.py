@@ -1,0 +1,109 @@
+"""The platform on three machines under load: what is changed, killed or cut off loses no request that it need not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from testbed.load import Outcome, Report
+from testbed.processes import wait_for
+from testbed.product import Product, kept_dead, platform, shop
+from testbed.swarm import THREE_NODES, Bed
+from testbed.watched import Watched, watched
+
+pytestmark = [pytest.mark.real, pytest.mark.slow, THREE_NODES]
+REST_S = 2.0
+SLOW = {"START_DELAY_MS": "1000", "STOP_DELAY_MS": "1000"}
+
+
+@pytest.fixture(scope="module")
+def product(three_nodes: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with platform(three_nodes, tmp_path_factory.mktemp("platform")) as running:
+        yield running
+    three_nodes.clear()
+
+
+def test_deploy_rollback_and_scaling_lose_no_request(product: Product) -> None:
+    with watched(product, "shop", rest_s=REST_S) as found:
+        _redeploy(found, "2")
+        product.roll_back("shop", 1)
+        product.scale("shop", web=5)
+        product.scale("shop", web=2)
+    assert not found.failed(), found.figures()
+    assert {told.revision for told in found.told.told("start")} == {"0", "2"}
+
+
+def test_slow_app_with_websockets_is_stopped_by_its_own_signal_with_sockets_open(product: Product) -> None:
+    with watched(product, "slow", env=SLOW, drain="2s", websockets=6, rest_s=REST_S) as found:
+        _redeploy(found, "2", drain="2s")
+    assert not found.failed(), found.figures()
+    ends = {held.end for held in found.found.sockets}
+    assert ends <= {"closed", "held"}, [(held.end, held.detail) for held in found.found.sockets]
+    stops = [told for told in found.told.told("signal") if told.more["signal"] == int(signal.SIGTERM)]
+    assert sum(told.more["websockets"] for told in stops) >= 6
+    assert {told.task for told in stops} <= {told.task for told in found.told.told("end")}
+
+
+def test_control_dies_for_a_while_and_a_gateway_meanwhile(product: Product) -> None:
+    second = product.nodes[1]
+    with watched(product, "alone", rest_s=REST_S) as found:
+        with kept_dead(product.first, "control"):
+            time.sleep(3.0)
+            for pid in second.envoy_pids():
+                os.kill(pid, signal.SIGKILL)
+            killed = time.monotonic()
+            time.sleep(7.0)
+        wait_for(lambda: _is_ready(product), timeout_s=60.0, what="control's return")
+        _redeploy(found, "2")
+    elsewhere = found.found.where(lambda outcome: outcome.target != 1)
+    assert not elsewhere.failures, elsewhere.listed()
+    assert not found.duplicates()
+    there = found.found.where(lambda outcome: outcome.target == 1)
+    assert there.failures, "the gateway was not killed"
+    assert max(outcome.ended_at for outcome in there.failures) - killed < 5.0, there.listed(30)
+
+
+def test_machine_that_is_cut_off_costs_no_get_through_the_others(product: Product) -> None:
+    lost = product.nodes[2]
+    others = tuple((node.machine.address, 80) for node in product.nodes if node is not lost)
+    with watched(product, "cut", targets=others, rest_s=REST_S, timeout_s=15.0) as found:
+        lost.machine.cut()
+        at = time.monotonic()
+        try:
+            time.sleep(30.0)
+        finally:
+            lost.machine.heal()
+        healed = time.monotonic()
+        product.await_tasks("cut", {"web": 3}, timeout_s=120.0)
+    away = found.found.between(at - 15.0, healed)
+    assert not _of(away, "GET").failures, _of(away, "GET").listed()
+    late = [outcome for outcome in away.failures if outcome.ended_at - at > 5.0]
+    assert not late, away.listed(30)
+    assert not found.duplicates()
+    assert len(_tasks_at_last(away.outcomes, lost.machine.hostname, healed)) == 3
+
+
+def _of(report: Report, method: str) -> Report:
+    return report.where(lambda outcome: outcome.method == method)
+
+
+def _tasks_at_last(outcomes: tuple[Outcome, ...], lost: str, until: float) -> set[str]:
+    """Return the tasks of the other machines that answered in the last second."""
+    return {each.task for each in outcomes if each.ok and each.at > until - 1.0 and not each.task.endswith(f"@{lost}")}
+
+
+def _redeploy(found: Watched, revision: str, *, drain: str = "15s") -> None:
+    compose = shop(host=f"{found.app}.test", env={**found.compose, "REVISION": revision}, drain=drain)
+    found.product.deploy(found.app, compose)
+
+
+def _is_ready(product: Product) -> bool:
+    try:
+        product.api.call("GET", "/ready")
+    except Exception:  # a connection refused, a problem: not yet
+        return False
+    return True
