@@ -8,15 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from hunqi.mirror.process.child import begin_logging
-from hunqi.mirror.process.fetcher import run_fetcher
-from hunqi.mirror.process.supervisor import Supervisor
-from hunqi.mirror.process.worker import run_worker
-from hunqi.mirror.settings import Address, MirrorSettings
+from hunqi.mirror.process.child import begin_logging, keep_one_arena
 
 if TYPE_CHECKING:
     from hunqi.control.settings import ControlSettings
     from hunqi.engine.client import Docker
+    from hunqi.mirror.settings import Address, MirrorSettings
     from hunqi.platform.founding import Membership
     from hunqi.platform.settings import PlatformSettings
 
@@ -32,6 +29,11 @@ def serve_mirror(
     ``reload`` reads the settings again (SIGHUP). ``on_listening`` is told the address once clients may come.
     Raises ``AlreadyServingError`` and ``ListenError``.
     """
+    # Late, as everything here: the other processes share nothing of it, and memory counts.
+    from hunqi.mirror.process.fetcher import run_fetcher
+    from hunqi.mirror.process.supervisor import Supervisor
+    from hunqi.mirror.process.worker import run_worker
+
     begin_logging()
     return Supervisor(
         settings=settings,
@@ -50,6 +52,7 @@ def serve_agent(platform: PlatformSettings) -> int:
     from hunqi.gateway.node import NodeGateway
 
     begin_logging()
+    keep_one_arena()
     membership = _membership(platform)
     settings = AgentSettings(
         data_dir=platform.agent_dir,
@@ -80,6 +83,7 @@ def serve_control(platform: PlatformSettings) -> int:
     from hunqi.platform.founding import make_keys
 
     begin_logging()
+    keep_one_arena()
     membership = _membership(platform)
     authority = make_keys(platform, membership, now=datetime.now(UTC))
     asyncio.run(run_control(_control_settings(platform, membership), authority))
