@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
 from hunqi.agent.images import Images
@@ -37,6 +38,7 @@ from hunqi.gateway.model import (
     RouteTable,
     Target,
 )
+from hunqi.kit.codec import dumps
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority, key_name, make_request
 from hunqi.nodes.identity import Credential, Role, TlsPaths, client_context
@@ -91,6 +93,11 @@ def table_of(*tasks: str, version: int = 1, draining: Sequence[str] = ()) -> Rou
     spec = RouteSpec(port=8080, hosts=("shop.test",))
     route = Route(app="shop", service="web", spec=spec, targets=(Target(cluster=WEB),))
     return RouteTable(version=version, edge=Edge(), clusters={WEB: cluster}, routes=(route,))
+
+
+def text_of(table: RouteTable) -> bytes:
+    """Return the table as it travels."""
+    return dumps(table).encode()
 
 
 class MemoryGateway:
@@ -259,6 +266,7 @@ async def served_without_docker(settings: AgentSettings, gateway: MemoryGateway)
         stops=Stops(world, settings.data_dir, cluster=settings.cluster, node=settings.node),
         roster=roster,
         streams=Streams(docker, cluster=settings.cluster),
+        chores=Chores(docker, cluster=settings.cluster),
         images=Images(docker, mirror_socket=None, directory=settings.data_dir, prefix="127.0.0.1:5000"),
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
     )

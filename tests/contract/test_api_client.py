@@ -194,7 +194,7 @@ async def test_a_stream_ends_when_its_token_is_revoked(world: World) -> None:
     await make_token(world, "viewer", key="short-lived")
     async with world.client("short-lived") as client:
         token = next(iter([each async for each in client.people.tokens() if each["name"] == "short-lived"]))
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnreachableError):  # noqa: PT012  (the stream is what ends)
             async with client.cluster.events() as events:
                 await client.people.revoke_token(token["id"])
                 async with asyncio.timeout(20):
@@ -364,13 +364,16 @@ async def test_ready_and_health(world: World) -> None:
 
 
 async def test_streams_are_bounded(tmp_path: Path) -> None:
-    async with run_world(tmp_path, settings=ApiSettings(most_streams=1)) as world, world.client("viewer") as client:
-        async with client.tasks.logs(SHOP, follow=True) as lines:
-            await anext(lines)
-            with pytest.raises(UnavailableError) as raised:
-                async with client.tasks.logs(SHOP):
-                    pass
-            assert raised.value.problem_code == "api.too-many-streams"
+    async with (
+        run_world(tmp_path, settings=ApiSettings(most_streams=1)) as world,
+        world.client("viewer") as client,
+        client.tasks.logs(SHOP, follow=True) as lines,
+    ):
+        await anext(lines)
+        with pytest.raises(UnavailableError) as raised:
+            async with client.tasks.logs(SHOP):
+                pass
+        assert raised.value.problem_code == "api.too-many-streams"
 
 
 def test_an_env_file(tmp_path: Path) -> None:

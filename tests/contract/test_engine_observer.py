@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Mapping
 
 import pytest
 
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.fake.behaviour import Behaviour
+from hunqi.engine.fake.services import FakeTasks
 from hunqi.engine.fake.swarm import FakeSwarm
-from hunqi.engine.model import LABEL_APP, LABEL_CLUSTER, Snapshot, TaskState
-from hunqi.engine.observer import Observer
+from hunqi.engine.model import LABEL_APP, LABEL_CLUSTER, Snapshot, Task, TaskState
+from hunqi.engine.observer import Observer, Timings
 from hunqi.engine.ports import WatchedEngine
 from support_engine import FAILS, LABELS, WAIT_S, engine, spec
 from testbed.sample import SAMPLE
@@ -23,8 +24,8 @@ __all__ = ["engine"]
 
 
 @contextlib.asynccontextmanager
-async def observing(engine: WatchedEngine) -> AsyncGenerator[Observer]:
-    observer = Observer(engine, cluster=LABELS[LABEL_CLUSTER])
+async def observing(engine: WatchedEngine, timings: Timings | None = None) -> AsyncGenerator[Observer]:
+    observer = Observer(engine, cluster=LABELS[LABEL_CLUSTER], timings=timings)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(observer.run())
         yield observer
@@ -69,6 +70,7 @@ async def test_what_happens_is_seen_without_being_asked_for(engine: WatchedEngin
         await engine.networks.create("shop_more", labels=LABELS)
         await engine.configs.create("shop_conf-2", b"x", labels=LABELS)
         await seen(observer, lambda s: "shop_more" in s.networks and "shop_conf-2" in s.configs)
+        await seen(observer, lambda s: s.networks["shop_more"].subnets)
         await engine.services.remove(id_)
         await engine.networks.remove("shop_more")
         await engine.configs.remove("shop_conf-2")
@@ -173,3 +175,45 @@ async def test_of_a_thousand_services_only_what_changed_is_looked_at() -> None:
 async def test_a_daemon_that_is_not_there_is_unreachable() -> None:
     with pytest.raises(EngineUnreachableError, match="is it running"):
         await Docker("/nowhere/docker.sock").__aenter__()
+
+
+class StallingTasks(FakeTasks):
+    """Tasks whose list does not answer while ``stalled``, as when the Swarm has no leader."""
+
+    stalled = False
+
+    async def list(
+        self,
+        labels: Mapping[str, str] | None = None,
+        *,
+        services: Iterable[str] | None = None,
+        nodes: Iterable[str] | None = None,
+        ids: Iterable[str] | None = None,
+        desired: Iterable[str] | None = None,
+    ) -> list[Task]:
+        if self.stalled:
+            await asyncio.sleep(30.0)
+        return await super().list(labels, services=services, nodes=nodes, ids=ids, desired=desired)
+
+
+async def test_calls_that_do_not_answer_are_given_up_and_do_not_hold_later_ones_back() -> None:
+    swarm = FakeSwarm(nodes=2)
+    swarm.behave(SAMPLE, Behaviour(start_s=0.05))
+    tasks = StallingTasks(swarm.world, swarm.reach)
+    swarm.tasks = tasks
+    async with observing(swarm, Timings(look_s=1.0)) as observer:
+        await swarm.services.create(spec("shop_web-r1"))
+        snapshot = await seen(observer, lambda s: any(t.serving for t in s.tasks_of("shop_web-r1")))
+        (victim,) = snapshot.tasks_of("shop_web-r1")
+        tasks.stalled = True
+        async with asyncio.timeout(WAIT_S):
+            while not observer.stale:
+                await observer.changed(observer.version)
+        assert "1 s" in observer.problem
+        swarm.end_task(victim.id)
+        tasks.stalled = False
+        began = time.monotonic()
+        await seen(observer, lambda s: all(not t.serving for t in s.tasks_of("shop_web-r1") if t.id == victim.id))
+        # A look that is under way is given up after a second; the pause after it is of a fraction of one.
+        assert time.monotonic() - began < 5.0
+        assert not observer.stale

@@ -20,7 +20,7 @@ from hunqi.agent.stops import Stops, StopWorld
 from hunqi.agent.tables import Tables
 from hunqi.nodes.errors import AgentFailedError, AgentUnreachableError
 from hunqi.nodes.model import Member, Roster
-from support_agent import CLUSTER, MemoryEngine, MemoryGateway, running, table_of, until
+from support_agent import CLUSTER, MemoryEngine, MemoryGateway, running, table_of, text_of, until
 
 
 class MemoryPeers:
@@ -99,7 +99,7 @@ async def test_the_apps_signal_comes_after_its_last_request(tmp_path: Path) -> N
     world.gateway.open["10.0.0.1"] = 1
     _, services = world.agent()
     async with running(*services):
-        await world.tables.take(table_of("a", "b"))
+        await world.tables.take(text_of(table_of("a", "b")))
         world.kill("c1")
         await until(lambda: world.gateway.draining() == {"a"})
         await asyncio.sleep(0.3)
@@ -114,7 +114,7 @@ async def test_the_signal_comes_when_the_time_is_over(tmp_path: Path) -> None:
     world.gateway.open["10.0.0.1"] = 1
     _, services = world.agent()
     async with running(*services):
-        await world.tables.take(table_of("a", "b"))
+        await world.tables.take(text_of(table_of("a", "b")))
         world.kill("c1")
         await until(lambda: world.sent == [("c1", signal.SIGQUIT)])
 
@@ -125,7 +125,7 @@ async def test_every_other_agent_is_told_and_waited_for(tmp_path: Path) -> None:
     world.peers.idle.clear()
     _, services = world.agent()
     async with running(*services):
-        await world.tables.take(table_of("a", "b"))
+        await world.tables.take(text_of(table_of("a", "b")))
         world.kill("c1")
         await until(lambda: sorted(world.peers.asked) == [("n2", "a"), ("n3", "a")])
         await asyncio.sleep(0.3)
@@ -141,7 +141,7 @@ async def test_a_node_that_is_gone_does_not_delay(tmp_path: Path, fault: str) ->
     getattr(world.peers, fault).add("n2")
     _, services = world.agent()
     async with running(*services):
-        await world.tables.take(table_of("a", "b"))
+        await world.tables.take(text_of(table_of("a", "b")))
         world.kill("c1")
         await until(lambda: len(world.sent) == 1, timeout_s=10)
     assert world.peers.asked == [("n2", "a")]
@@ -164,7 +164,7 @@ async def test_an_agent_restarted_in_the_middle_goes_on(tmp_path: Path) -> None:
     world.gateway.open["10.0.0.1"] = 1
     _, services = world.agent()
     async with running(*services):
-        await world.tables.take(table_of("a", "b"))
+        await world.tables.take(text_of(table_of("a", "b")))
         world.kill("c1")
         await until(lambda: world.gateway.draining() == {"a"} and (tmp_path / "stops.json").exists())
     assert world.sent == []
@@ -207,7 +207,7 @@ async def test_a_container_that_dies_by_itself_ends_its_drain(tmp_path: Path) ->
     world.gateway.open["10.0.0.1"] = 1
     stops, services = world.agent()
     async with running(*services):
-        await world.tables.take(table_of("a", "b"))
+        await world.tables.take(text_of(table_of("a", "b")))
         world.kill("c1")
         await until(lambda: stops.tasks == ("a",))
         world.engine.die("c1")
@@ -239,7 +239,7 @@ async def test_many_stop_at_once(tmp_path: Path) -> None:
         world.engine.add(f"c-{task}", task=task, drain="20")
     _, services = world.agent()
     async with running(*services):
-        await world.tables.take(table_of(*tasks, "stays"))
+        await world.tables.take(text_of(table_of(*tasks, "stays")))
         for task in tasks:
             world.kill(f"c-{task}")
         await until(lambda: len(world.sent) == 30, timeout_s=15)

@@ -351,3 +351,35 @@ async def test_an_agent_that_starts_before_docker_waits_for_it(one_node: Bed, tm
         link.symlink_to(one_node.first.socket)
         async with asyncio.timeout(10):
             await listening.wait()
+
+
+async def test_chores_volumes_and_what_a_healthcheck_said(one_node: Bed, tmp_path: Path) -> None:
+    labels = f"volume-label=io.hunqi.app=shop,volume-label={LABEL_CLUSTER}={CLUSTER}"
+    extra = (
+        "--health-cmd", "echo it is ill; exit 1", "--health-interval", "1s", "--health-retries", "50",
+        "--health-start-period", "60s", "--mount", f"type=volume,source=vol1,target=/data,{labels}",
+    )  # fmt: skip
+    async with two_agents(one_node, tmp_path) as two:
+        create(one_node, "ill-r1", drain=None, extra=extra)
+        try:
+            container = ""
+            async with asyncio.timeout(60):
+                while not container or "ill" not in await two.client.health("n1", container):
+                    found = one_node.first.docker("ps", "-q", "--no-trunc", "--filter", "name=ill-r1").stdout.split()
+                    container = found[0] if found else ""
+                    await asyncio.sleep(0.3)
+            one_node.first.docker("volume", "create", "foreign")
+            removing = asyncio.create_task(two.client.remove_volumes("n1", "shop"))
+            await asyncio.sleep(1.0)
+            assert not removing.done(), "it is in use"
+            one_node.first.docker("service", "rm", "ill-r1")
+            one_node.first.docker("rm", "-f", container, check=False)
+            assert (await removing).removed == ("vol1",)
+            assert "foreign" in one_node.first.docker("volume", "ls", "-q").stdout
+            with pytest.raises(AgentRefusedError):
+                await two.client.remove_volumes("n1", "")
+            with pytest.raises(AgentRefusedError):
+                await two.client.health("n1", "nonsense")
+        finally:
+            one_node.first.docker("service", "rm", "ill-r1", check=False)
+            one_node.first.docker("volume", "rm", "-f", "foreign", check=False)

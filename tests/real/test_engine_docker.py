@@ -244,7 +244,10 @@ async def test_a_swarm_is_made_with_pools_and_a_call_to_a_dead_daemon_fails_in_t
             assert (await docker.swarm.inspect()).subnet_size == 26
             assert "Heartbeat Period: 3 seconds" in machine.docker("info").stdout
             network = await docker.networks.create("shop_default")
-            assert (await docker.networks.inspect(network)).subnets[0].startswith("10.90.")
+            async with asyncio.timeout(20.0):
+                while not (subnets := (await docker.networks.inspect(network)).subnets):
+                    await asyncio.sleep(0.05)
+            assert subnets[0].startswith("10.90.")
             async with docker.system.events() as events:
                 await asyncio.to_thread(machine.kill)
                 with contextlib.suppress(EngineUnreachableError):

@@ -1,6 +1,6 @@
 """The rooms below the interface, in memory: enough of each port to show what the interface does with it.
 
-Apps are rows of the real database (so that teams and grants are real); what a deploy would do to an engine is only noted.
+Apps are rows of the real database (so that teams and grants are real); what a deploy would do is only noted.
 """
 
 from __future__ import annotations

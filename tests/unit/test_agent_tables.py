@@ -12,7 +12,7 @@ from hunqi.agent.drains import Drains
 from hunqi.agent.reports import Reports
 from hunqi.agent.tables import Tables, merge
 from hunqi.gateway.model import EndpointState
-from support_agent import WEB, MemoryGateway, running, table_of, until
+from support_agent import WEB, MemoryGateway, running, table_of, text_of, until
 
 
 def make(tmp_path: Path, gateway: MemoryGateway) -> tuple[Tables, Reports, Drains]:
@@ -32,7 +32,7 @@ async def test_an_agent_that_starts_alone_serves_by_its_last_table_and_marks(tmp
     first = MemoryGateway()
     tables, _, _ = make(tmp_path, first)
     async with running(tables.run()):
-        assert await tables.take(table_of("a", "b", version=5)) == 5
+        assert await tables.take(text_of(table_of("a", "b", version=5))) == 5
         await tables.mark(["b"], for_s=60)
         await until(lambda: first.draining() == {"b"})
     assert (tmp_path / "table.json").stat().st_mode & 0o777 == 0o600
@@ -50,9 +50,9 @@ async def test_a_mark_outlives_the_next_table(tmp_path: Path) -> None:
     gateway = MemoryGateway()
     tables, _, _ = make(tmp_path, gateway)
     async with running(tables.run()):
-        await tables.take(table_of("a", "b"))
+        await tables.take(text_of(table_of("a", "b")))
         await tables.mark(["a"], for_s=60)
-        await tables.take(table_of("a", "b", "c", version=2))
+        await tables.take(text_of(table_of("a", "b", "c", version=2)))
         await until(lambda: bool(gateway.applied) and len(gateway.applied[-1].clusters[WEB].endpoints) == 3)
     assert gateway.draining() == {"a"}
 
@@ -69,7 +69,7 @@ async def test_reports_are_in_controls_versions_and_come_with_each_change(tmp_pa
     gateway = MemoryGateway()
     tables, reports, _ = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a", version=41))
+        await tables.take(text_of(table_of("a", version=41)))
         answer = await reports.wait("", wait_s=5)
         while answer.report.version != 41:
             answer = await reports.wait(answer.seq, wait_s=5)
@@ -85,7 +85,7 @@ async def test_nobody_waits_nobody_asks(tmp_path: Path) -> None:
     gateway = MemoryGateway()
     tables, reports, _ = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a"))
+        await tables.take(text_of(table_of("a")))
         await reports.wait("", wait_s=0.2)
         looks = gateway.looks
         await asyncio.sleep(1.3)
@@ -97,7 +97,7 @@ async def test_a_drain_waits_for_what_is_open(tmp_path: Path) -> None:
     gateway.open["10.0.0.2"] = 1
     tables, reports, drains = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a", "b"))
+        await tables.take(text_of(table_of("a", "b")))
         draining = asyncio.create_task(drains.drain(["b"], timeout_s=10))
         await until(lambda: gateway.draining() == {"b"})
         await asyncio.sleep(0.3)
@@ -111,7 +111,7 @@ async def test_a_drain_that_never_comes_idle_says_who_is_busy(tmp_path: Path) ->
     gateway.open["10.0.0.2"] = 3
     tables, reports, drains = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a", "b"))
+        await tables.take(text_of(table_of("a", "b")))
         assert await drains.drain(["a", "b"], timeout_s=0.8) == {"b": 3}
         assert gateway.draining() == {"a", "b"}
 
@@ -120,7 +120,7 @@ async def test_a_gateway_that_does_not_answer_is_not_taken_for_idle(tmp_path: Pa
     gateway = MemoryGateway()
     tables, reports, drains = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a", "b"))
+        await tables.take(text_of(table_of("a", "b")))
         await until(lambda: bool(gateway.applied))
         gateway.is_deaf = True
         assert "b" in await drains.drain(["b"], timeout_s=0.5)
@@ -131,7 +131,7 @@ async def test_a_gateway_that_does_not_run_has_nothing_open(tmp_path: Path) -> N
     gateway.is_running = False
     tables, reports, drains = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a", "b"))
+        await tables.take(text_of(table_of("a", "b")))
         assert await drains.drain(["b"], timeout_s=5) == {}
 
 
@@ -141,7 +141,7 @@ async def test_a_gateway_that_is_not_found_yet_is_waited_for(tmp_path: Path) -> 
     gateway.open["10.0.0.2"] = 1
     tables, reports, drains = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a", "b"))
+        await tables.take(text_of(table_of("a", "b")))
         draining = asyncio.create_task(drains.drain(["b"], timeout_s=20))
         await asyncio.sleep(0.5)
         gateway.is_running = True  # it had served all the time
@@ -156,7 +156,7 @@ async def test_the_last_healthy_endpoint_stays_until_another_serves(tmp_path: Pa
     gateway.unhealthy.add("10.0.0.2")
     tables, reports, drains = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a", "b"))
+        await tables.take(text_of(table_of("a", "b")))
         draining = asyncio.create_task(drains.drain(["a"], timeout_s=20))
         await asyncio.sleep(0.5)
         assert gateway.draining() == set()
@@ -169,7 +169,7 @@ async def test_the_last_endpoint_leaves_in_the_end_though_nobody_follows(tmp_pat
     gateway = MemoryGateway()
     tables, reports, drains = make(tmp_path, gateway)
     async with running(tables.run(), reports.run()):
-        await tables.take(table_of("a"))
+        await tables.take(text_of(table_of("a")))
         assert await drains.drain(["a"], timeout_s=1.0) == {}
         assert gateway.draining() == {"a"}
 
@@ -179,7 +179,7 @@ async def test_a_service_that_gets_no_traffic_is_not_waited_for(tmp_path: Path) 
     tables, reports, drains = make(tmp_path, gateway)
     bare = table_of("a")
     async with running(tables.run(), reports.run()):
-        await tables.take(type(bare)(version=1, edge=bare.edge, clusters=bare.clusters, routes=()))
+        await tables.take(text_of(type(bare)(version=1, edge=bare.edge, clusters=bare.clusters, routes=())))
         began = time.monotonic()
         assert await drains.drain(["a"], timeout_s=20) == {}
         assert time.monotonic() - began < 5

@@ -105,8 +105,10 @@ async def test_rollback_downloads_nothing_and_brings_the_old_spec_back(room: Clu
 
 
 async def test_revisions_beyond_the_retained_ones_cannot_be_rolled_back_to(room: Cluster) -> None:
+    deploys = room.apps.operations.deploys
     for version in range(1, 13):
-        await deploy(room, FILE.replace("nginx:1", f"nginx:{version}"))
+        made = await deploys.deploy("shop", submission(FILE.replace("nginx:1", f"nginx:{version}")), ANN)
+    await room.ended("shop", made.id)
     with pytest.raises(RevisionNotFoundError):
         await room.apps.operations.deploys.rollback("shop", 1, ANN)
     history = await room.apps.operations.revisions.history("shop")
@@ -260,8 +262,10 @@ async def test_lack_of_room_is_said_before_anything_starts_with_the_ways_out(roo
     reserving = FILE.replace("image: nginx:1", "image: nginx:1\n    deploy: {resources: {reservations: {memory: 5g}}}")
     await deploy(room, reserving)
     larger = reserving.replace("nginx:1", "nginx:2")
-    with pytest.raises(RoomError, match=r"web needs .* 5.0 GiB reserved, .* 3.0 GiB free on node1.*--order stop-first"):
+    with pytest.raises(RoomError, match=r"web needs .* 5.0 GiB reserved, .* 3.0 GiB free on node1.*--order batches"):
         await deploy(room, larger)
+    with pytest.raises(RoomError, match=r"web needs"):
+        await deploy(room, larger, replacing=Replacing.BATCHES)
     assert (await deploy(room, larger, replacing=Replacing.STOP_FIRST)).state is DeployState.SUCCEEDED
 
 

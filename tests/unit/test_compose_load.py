@@ -189,6 +189,24 @@ def test_a_directory_of_the_project_becomes_configs_or_a_volume(listing: str, mo
         assert [(grant.target, grant.mode) for grant in spec.configs] == [("/t/f", 0o444), ("/t/d/g", 0o555)]
 
 
+def test_an_empty_file_of_the_project_is_a_config_too() -> None:
+    found = compiled("services: {a: {image: x, volumes: ['./f:/f:ro']}}", {"f": ""})
+
+    assert list(found.payloads.values()) == [b"\n"]
+    assert [note.severity for note in found.notes] == ["changed"]
+
+
+def test_a_check_for_all_services_is_for_those_that_speak_http() -> None:
+    text = """
+x-hunqi: {health: /up}
+services:
+  web: {image: x, x-hunqi: {routes: [{host: a.b, port: 1}]}}
+  own: {image: x, x-hunqi: {routes: [{host: b.b, port: 1}], health: /own}}
+  db: {image: x, ports: ["20000:1"]}
+"""
+    assert [spec.health.path for spec in compiled(text).spec.services.values()] == ["/up", "/own", None]
+
+
 def test_a_directory_is_asked_for_once_it_is_no_file() -> None:
     text = "services: {a: {image: x, volumes: ['./d:/t']}}"
 

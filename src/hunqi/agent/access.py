@@ -21,6 +21,8 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/v1/exec": _CONTROL,
     "/v1/files": _CONTROL,
     "/v1/forward": _CONTROL,
+    "/v1/health": _CONTROL,
+    "/v1/volumes": _CONTROL,
     "/v1/images/pins": _CONTROL,
     "/v1/images/warm": _CONTROL,
     "/v1/images/held": _CONTROL,

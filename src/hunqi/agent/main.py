@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
 from hunqi.agent.gateway import NoGateway
@@ -122,6 +123,7 @@ def _parts(
         stops=Stops(world, settings.data_dir, cluster=settings.cluster, node=settings.node),
         roster=roster,
         streams=Streams(docker, cluster=settings.cluster),
+        chores=Chores(docker, cluster=settings.cluster),
         images=Images(
             docker, mirror_socket=settings.mirror_socket, directory=settings.data_dir, prefix=settings.mirror_address
         ),

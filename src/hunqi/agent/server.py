@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from hunqi.agent.access import admit
+from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
 from hunqi.agent.errors import BadRequestError, NoControlError, NoGatewayError, NotAllowedError, NotOursError
@@ -22,7 +23,6 @@ from hunqi.agent.streams import Streams
 from hunqi.agent.tables import Tables
 from hunqi.engine.errors import ConflictError, NotFoundError
 from hunqi.errors import DependencyError, HunqiError, InvariantError, UserError
-from hunqi.gateway.model import RouteTable
 from hunqi.kit.codec import CodecError, encode, loads
 from hunqi.nodes.identity import server_context
 from hunqi.nodes.model import AgentStatus, Roster
@@ -57,6 +57,7 @@ class AgentParts:
     stops: Stops
     roster: RosterFile
     streams: Streams
+    chores: Chores
     images: Images
     door: Door
 
@@ -83,6 +84,8 @@ class AgentServer:
         app.router.add_get("/v1/forward", parts.streams.forward)
         app.router.add_get("/v1/files", parts.streams.get_files)
         app.router.add_put("/v1/files", parts.streams.put_files)
+        app.router.add_get("/v1/health", self._health)
+        app.router.add_delete("/v1/volumes", self._volumes)
         app.router.add_post("/v1/images/pins", self._pins)
         app.router.add_post("/v1/images/warm", self._warm)
         app.router.add_post("/v1/images/held", self._held)
@@ -135,7 +138,10 @@ class AgentServer:
     async def _put_table(self, request: web.Request) -> web.StreamResponse:
         if not self._settings.has_gateway:
             raise NoGatewayError
-        version = await self._parts.tables.take(await _read(request, RouteTable))
+        try:
+            version = await self._parts.tables.take(await request.read())
+        except CodecError as error:
+            raise BadRequestError(str(error)) from error
         self._parts.reports.wake()
         return _json(TakenTable(version=version))
 
@@ -147,6 +153,12 @@ class AgentServer:
         order = await _read(request, DrainOrder)
         busy = await self._parts.drains.drain(order.tasks, timeout_s=min(max(order.timeout_s, 0.0), MAX_DRAIN_S))
         return _json(DrainAnswer(busy=busy))
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        return _json(await self._parts.chores.health(request.query.get("container", "")))
+
+    async def _volumes(self, request: web.Request) -> web.StreamResponse:
+        return _json(await self._parts.chores.remove_volumes(request.query.get("app", "")))
 
     async def _pins(self, request: web.Request) -> web.StreamResponse:
         return _json(await self._parts.images.set_pins((await _read(request, PinOrder)).pins))

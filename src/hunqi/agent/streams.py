@@ -9,18 +9,17 @@ import asyncio
 import contextlib
 import json
 import logging
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final, cast
 
 from aiohttp import WSMsgType, web
 
+from hunqi.agent.chores import find_ours
 from hunqi.agent.errors import BadRequestError, NotOursError
 from hunqi.agent.netns import connect_inside
 from hunqi.engine.client import Docker
 from hunqi.engine.duplex import Duplex
-from hunqi.engine.errors import NotFoundError
-from hunqi.engine.model import LABEL_CLUSTER, Container
+from hunqi.engine.model import Container
 from hunqi.errors import HunqiError
 from hunqi.kit.codec import CodecError, loads
 from hunqi.nodes.wire import STDERR, STDIN, STDOUT, ExecRequest
@@ -31,7 +30,6 @@ _EXIT_STEP_S: Final = 0.05
 _MAX_FRAME: Final = 4 * 1024 * 1024
 _PIECE: Final = 256 * 1024
 _MAX_PORT: Final = 65535
-_CONTAINER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -124,14 +122,8 @@ class Streams:
         return await self._ours(request.query.get("container", "")), path
 
     async def _ours(self, container: str) -> Container:
-        """Return a running container of the cluster. Raises :class:`NotOursError`."""
-        if not _CONTAINER.fullmatch(container):
-            raise NotOursError(container)
-        try:
-            found = await self._docker.containers.inspect(container)
-        except NotFoundError as error:
-            raise NotOursError(container) from error
-        if found.labels.get(LABEL_CLUSTER) != self._cluster or not found.running:
+        found = await find_ours(self._docker, container, cluster=self._cluster)
+        if not found.running:
             raise NotOursError(container)
         return found
 

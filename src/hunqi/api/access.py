@@ -21,7 +21,7 @@ from hunqi.apps.errors import AppNotFoundError
 from hunqi.identity.directory import Directory
 from hunqi.identity.errors import CsrfError, NotAllowedError, NotAuthenticatedError, TeamNotFoundError
 from hunqi.identity.model import ANONYMOUS, Actor, AppRef, TeamRef
-from hunqi.identity.policy import Action, Decision, decide, who_may
+from hunqi.identity.policy import TABLE, Action, Decision, Least, decide, who_may
 
 COOKIE: Final = "hunqi_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
@@ -35,7 +35,6 @@ _LEADERS: Final = frozenset(
         Action.APP_ROUTES,
         Action.APP_REMOVE,
         Action.CLUSTER_CHANGE,
-        Action.JOIN,
     }
 )
 """What changes something that only the leader may."""
@@ -61,17 +60,24 @@ class Access:
 
     async def allow(self, connection: HTTPConnection, action: Action, *, may_create: bool = False) -> None:
         """Let the request through or raise; the caller and the app are in its state afterwards."""
-        caller = connection.state.caller = await self.caller(connection)
-        method = str(connection.scope.get("method", "GET"))
-        if method not in SAFE and action in _LEADERS and not self._rooms.leader.leading:
-            self._judge(caller, action, None, only_anonymous=True)
-            raise NotLeaderError(self._rooms.leader.address)
+        if TABLE[action] is Least.ANYBODY:
+            connection.state.caller = ANONYMOUS
+            return
+        caller = await self.caller(connection)
+        self._require_leader(connection, caller, action)
         target = await self._target(connection, caller, may_create=may_create)
         connection.state.target = target
         if target is None and may_create:
             self._judge(caller, action, None, only_anonymous=True)
             return
         self._judge(caller, action, target)
+
+    def _require_leader(self, connection: HTTPConnection, caller: Actor, action: Action) -> None:
+        method = str(connection.scope.get("method", "GET"))
+        if method in SAFE or action not in _LEADERS or self._rooms.leader.leading:
+            return
+        self._judge(caller, action, None, only_anonymous=True)
+        raise NotLeaderError(self._rooms.leader.address)
 
     async def team_for_new_app(self, caller: Actor, app: str, wanted: str | None) -> str:
         """Return the id of the team that a new app belongs to.
@@ -93,7 +99,7 @@ class Access:
         if len(chosen := own or possible) == 1:
             return chosen[0].id
         if not possible:
-            raise AppNotFoundError(f"there is no app {app!r} that you may see, and no team in which you may make one")
+            raise _not_there(AppRef(name=app, team=""))
         names = ", ".join(each.name for each in chosen)
         raise TeamNeededError(f"name the team that the new app belongs to, one of: {names}")
 
@@ -144,7 +150,10 @@ class Access:
         cookie = connection.cookies.get(COOKIE)
         if not cookie:
             return ANONYMOUS
-        session = await self._directory.authenticator.session(cookie)
+        try:
+            session = await self._directory.authenticator.session(cookie)
+        except NotAuthenticatedError:
+            return ANONYMOUS  # a browser sends the cookie of an ended session until it is given another
         self._check_csrf(connection, session.csrf)
         connection.state.csrf = session.csrf
         return session.actor

@@ -17,6 +17,7 @@ from hunqi.api.ports import Rooms
 from hunqi.api.routes import apps, cluster, events, people, tasks, variables
 from hunqi.api.streams import HEARTBEAT_S, MOST_STREAMS, Streams
 from hunqi.identity.directory import Directory
+from hunqi.identity.registry import RegistryLogins
 from hunqi.state.events import EventLog
 
 VERSION: Final = "1"
@@ -46,7 +47,12 @@ class ApiSettings:
 
 
 def build_api(
-    directory: Directory, rooms: Rooms, events_log: EventLog, *, settings: ApiSettings | None = None
+    directory: Directory,
+    rooms: Rooms,
+    events_log: EventLog,
+    logins: RegistryLogins,
+    *,
+    settings: ApiSettings | None = None,
 ) -> FastAPI:
     """Return the application: every route guarded, every error a problem. It starts and stops nothing itself."""
     chosen = settings or ApiSettings()
@@ -57,6 +63,7 @@ def build_api(
         rooms=rooms,
         events=events_log,
         streams=Streams(most=chosen.most_streams),
+        logins=logins,
         secure_cookies=chosen.secure_cookies,
         heartbeat_s=chosen.heartbeat_s,
     )

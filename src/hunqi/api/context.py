@@ -8,6 +8,7 @@ from hunqi.api.access import Access
 from hunqi.api.ports import Rooms
 from hunqi.api.streams import Streams
 from hunqi.identity.directory import Directory
+from hunqi.identity.registry import RegistryLogins
 from hunqi.state.events import EventLog
 
 
@@ -20,5 +21,6 @@ class Context:
     rooms: Rooms
     events: EventLog
     streams: Streams
+    logins: RegistryLogins
     secure_cookies: bool
     heartbeat_s: float

@@ -174,6 +174,8 @@ async def _on_invalid(connection: HTTPConnection, error: Exception) -> JSONRespo
 
 
 async def _on_http(connection: HTTPConnection, error: Exception) -> JSONResponse | None:
+    if isinstance(error.__cause__, HunqiError):  # FastAPI wraps what is raised while a body is read
+        return await _on_ours(connection, error.__cause__)
     status = error.status_code if isinstance(error, HTTPException) else 500
     match status:
         case 404:

@@ -29,7 +29,7 @@ class Replacing(StrEnum):
 class Submission:
     """A Compose project as a client sends it. ``absent_*`` are what the client has looked for and does not have."""
 
-    files: Mapping[str, str]
+    files: Mapping[str, str | bytes]
     """Path, as the entry files refer to it → text."""
     entry: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)

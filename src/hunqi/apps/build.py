@@ -24,7 +24,7 @@ from hunqi.apps.recovery import Mirroring
 from hunqi.apps.releasing import Releasing
 from hunqi.apps.run_store import RunStore
 from hunqi.apps.runs import AppRuns, RunController, RunParts
-from hunqi.apps.serving import Routing
+from hunqi.apps.serving import Routing, Surge
 from hunqi.apps.settings import AppEnvironment, AppRoutes, AppSecrets, Renewing
 from hunqi.apps.store import AppStore
 from hunqi.apps.views import AppViews
@@ -52,6 +52,8 @@ class Around:
     """Seconds since the epoch."""
     tcp_ports: Callable[[], tuple[int, int]]
     """The first and the last port that ``ports:`` may publish."""
+    surge: Callable[[], Surge] = Surge
+    """What the emptying of nodes asks for meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ def build_apps(around: Around) -> Apps:
             diagnosing=Diagnosing(around.engine, around.diagnosis),
             logs=keeper,
             clock=around.clock,
+            surge=around.surge,
         )
     )
     keeping = Keeping(around.database, around.seal, clock=around.clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from hunqi.apps.batches import Batches
 from hunqi.apps.model import AppSpec, Mode, NetworkSpec, Revision, ServiceSpec
 from hunqi.apps.retiring import Retiring
 from hunqi.apps.serving import Backend, Serving, Share
@@ -31,11 +32,16 @@ def serving_of(situation: Situation, traffic: Traffic, retiring: Retiring) -> Se
     stopped = situation.app.desired is Desired.STOPPED
     backends = _backends(situation)
     names = {each.name for each in backends}
-    shares = {
-        name: (Share(backend=backend),)
-        for name, service in spec.services.items()
-        if _has_traffic(service) and (backend := _preferred(situation, traffic, name, names - retiring.leaving))
-    }
+    batches = Batches(situation)
+    shares: dict[str, tuple[Share, ...]] = {}
+    for name, service in spec.services.items():
+        if not _has_traffic(service):
+            continue
+        backend = _preferred(situation, traffic, name, names - retiring.leaving)
+        if several := batches.shares(name):
+            shares[name] = several
+        elif backend:
+            shares[name] = (Share(backend=backend),)
     return Serving(
         app=situation.app.name,
         spec=spec,

@@ -32,6 +32,8 @@ class Facts:
     drifted: Mapping[str, str] = field(default_factory=dict[str, str])
     """Swarm service → in a sentence, what somebody else changed of it."""
     observing_since: float = 0.0
+    surge: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Swarm service → replicas beyond what is wanted, while a node is emptied."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,10 @@ class People:
         body = {"name": name, "scopes": list(scopes), "kind": kind, "days": days}
         return await self._transport.ask("POST", "/v1/tokens", body=body)
 
+    async def registry_login(self) -> Mapping[str, Any]:
+        """Make a password for ``docker login`` at the accelerators: ``username``, ``password``, ``grants``."""
+        return await self._transport.ask("POST", "/v1/registry-login")
+
     async def revoke_token(self, token: str) -> None:
         """Make a token (by id) useless."""
         await self._transport.ask("DELETE", path_of("tokens", token))

@@ -7,6 +7,7 @@ address that does not answer, or that says it does not lead, is followed by the 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -26,6 +27,7 @@ SILENCE_S: Final = 60.0
 """Longest silence of a stream that has heartbeats."""
 _ROUNDS: Final = 3
 _PAUSE_S: Final = 0.5
+_JSON: Final = {"Content-Type": "application/json"}
 _MAX_LINE: Final = 4 * 1024 * 1024
 
 
@@ -95,9 +97,8 @@ class Transport:
                 method,
                 self._urls[0] + path,
                 params=_params(query),
-                json=body,
-                data=data,
-                headers={**self._headers, **(headers or {})},
+                data=data if body is None else io.BytesIO(json.dumps(body).encode()),
+                headers={**self._headers, **({} if body is None else _JSON), **(headers or {})},
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:

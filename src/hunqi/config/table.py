@@ -262,6 +262,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         panel=_ACCESS,
     ),
     Setting(
+        key="access.trusted-key",
+        fields=("access.trusted_key",),
+        flag="--trusted-key",
+        kind=kinds.PATH,
+        help="A public key (PEM, Ed25519) whose signed passwords are believed: that of a Hunqi control.",
+        panel=_ACCESS,
+    ),
+    Setting(
         key="access.allow-anonymous-push",
         fields=("access.allow_anonymous_push",),
         flag="--allow-anonymous-push",

@@ -56,12 +56,16 @@ class Certificates:
         """Give the publisher what there is, whenever it changes, until cancelled."""
         while True:
             self._wake.clear()
-            self._publisher.configure(certificates=await self._load())
+            await self.give()
             try:
                 async with asyncio.timeout(ROUND_S):
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def give(self) -> None:
+        """Give the publisher what there is now."""
+        self._publisher.configure(certificates=await self._load())
 
     async def certificates(self) -> Sequence[CertificateView]:
         """Return all, without keys."""

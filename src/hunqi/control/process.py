@@ -24,20 +24,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from hunqi.api.app import build_api
 from hunqi.api.ports import Rooms
 from hunqi.apps.build import Apps, Around, build_apps
-from hunqi.apps.images import Accelerator
+from hunqi.apps.images import Accelerator, Login
 from hunqi.apps.operations import Change
 from hunqi.control.accelerators import Accelerators
 from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
 from hunqi.control.machines import Doors, Machines
-from hunqi.control.nodes_work import ContainerHealth, NodeVolumes
 from hunqi.control.platform import LEASE, Leading, PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
+from hunqi.engine.model import RegistryAuth
 from hunqi.engine.observer import Observer
 from hunqi.gateway.publisher import Publisher
 from hunqi.identity.directory import Directory, open_directory
+from hunqi.identity.registry import RegistryLogins
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority, key_name, request_for
 from hunqi.nodes.controller import NodeController, NodeWorld
@@ -47,6 +48,7 @@ from hunqi.nodes.model import Member
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
+from hunqi.nodes.work import NodeWork
 from hunqi.state.database import Database, open_database
 from hunqi.state.errors import LeaseLostError
 from hunqi.state.events import EventLog, append
@@ -55,6 +57,8 @@ from hunqi.state.sealing import Sealer, load_sealer
 
 _DOCKER_RETRY_S: Final = 1.0
 _LOOK_S: Final = 2.0
+_OFFERED_S: Final = 120.0
+"""How long the gateways keep their last table when an app cannot be looked at."""
 _STOP_S: Final = 5
 SWARM_PORT: Final = 2377
 _log: Final = logging.getLogger(__name__)
@@ -90,6 +94,7 @@ class Parts:
     certificates: Certificates
     apps: Apps
     rooms: Rooms
+    logins: RegistryLogins
     leases: Leases
     leadership: Leadership
     leading: Leading
@@ -168,20 +173,29 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             tell=tell,
         )
     )
+    logins = RegistryLogins(opened.sealer)
+    services = logins.of_services()
+    accelerator = Accelerator(
+        opened.session,
+        settings.mirror_address,
+        login=Login(username=services.username, password=services.password),
+    )
+    pulling = RegistryAuth(username=services.username, password=services.password, server=settings.mirror_address)
     apps = build_apps(
         Around(
             database=held,
             engine=opened.docker,
             observer=observer,
             routing=publisher,
-            images=Accelerators(Accelerator(opened.session, settings.mirror_address), images),
+            images=Accelerators(accelerator, images, login=pulling),
             seal=opened.sealer,
-            volumes=NodeVolumes(opened.docker, cluster=settings.cluster),
-            diagnosis=ContainerHealth(opened.docker, node=settings.node),
+            volumes=NodeWork(agents),
+            diagnosis=NodeWork(agents),
             cluster=settings.cluster,
             logs=settings.log_dir,
             clock=time.time,
             tcp_ports=lambda: settings.edge.tcp_ports,
+            surge=machines.surge,
         )
     )
     certificates = Certificates(held, opened.sealer, publisher, now=_now)
@@ -192,7 +206,7 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             swarm=opened.docker.swarm,
             nodes=opened.docker.nodes,
             managers=lambda: _managers(opened.docker),
-            settings=settings.shared,
+            settings={**settings.shared, "registry_key": logins.public_pem},
             now=_now,
         )
     )
@@ -230,6 +244,7 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
         certificates=certificates,
         apps=apps,
         rooms=rooms,
+        logins=logins,
         leases=leases,
         leadership=leadership,
         leading=leading,
@@ -260,13 +275,25 @@ async def _serve(parts: Parts, listener: socket.socket) -> None:
 
 async def _lead(parts: Parts, lease: Lease) -> None:
     _log.info("leading in epoch %d", lease.epoch)
+    await parts.machines.load()
     async with asyncio.TaskGroup() as group:
-        group.create_task(parts.publisher.run(), name="publisher")
+        group.create_task(_publish(parts), name="publisher")
         group.create_task(parts.rosters.run(parts.agents), name="rosters")
         group.create_task(parts.images.run(), name="images")
         group.create_task(parts.machines.run(), name="nodes")
         group.create_task(parts.certificates.run(), name="certificates")
         group.create_task(parts.apps.run(), name="apps")
+
+
+async def _publish(parts: Parts) -> None:
+    # A table that lacks apps or certificates would take them from the gateways, which serve by the last one until then.
+    await parts.certificates.give()
+    try:
+        async with asyncio.timeout(_OFFERED_S):
+            await parts.apps.controller.offered_all()
+    except TimeoutError:
+        _log.warning("some apps could not be looked at in %.0f s: the gateways are told of the others", _OFFERED_S)
+    await parts.publisher.run()
 
 
 async def _follow(parts: Parts) -> None:
@@ -284,7 +311,7 @@ async def _look_who_leads(parts: Parts) -> None:
 
 async def _answer(parts: Parts, listener: socket.socket) -> None:
     """Serve the API until cancelled."""
-    api = build_api(parts.directory, parts.rooms, EventLog(parts.database))
+    api = build_api(parts.directory, parts.rooms, EventLog(parts.database), parts.logins)
     config = uvicorn.Config(
         api,
         log_config=None,

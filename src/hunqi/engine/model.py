@@ -132,7 +132,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A network; ``subnets`` in CIDR."""
+    """A network; ``subnets`` in CIDR. An overlay has neither driver nor subnets for a moment after its creation."""
 
     id: str
     name: str

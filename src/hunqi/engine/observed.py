@@ -114,6 +114,13 @@ class Observed:
         self._count(_put(held, {each.id: each for each in found}, gone))
 
     @property
+    def unallocated(self) -> set[str]:
+        """Ids of networks that the Swarm has given no driver and subnet yet; no event tells when it has."""
+        return {
+            id_ for id_, each in self.networks.items() if each.scope == "swarm" and not (each.driver and each.subnets)
+        }
+
+    @property
     def orphans(self) -> list[Task]:
         """Tasks of services that are gone."""
         return [task for id_, tasks in self.tasks.items() if id_ not in self.services for task in tasks]

@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.looking import SERVICES_AT_ONCE, Looking
 from hunqi.engine.model import LABEL_APP, Event, Snapshot
 from hunqi.engine.observed import Dirty, Observed
@@ -27,6 +29,8 @@ _KINDS: Final = ("service", "node", "network", "secret", "config", "container")
 _SERVICE: Final = "com.docker.swarm.service.id"
 _TOLD: Final = frozenset({"create", "start", "die", "destroy", "kill", "stop", "oom"})
 """What of a container's events is of interest, and any change of its health; an exec is none."""
+_MOST_REST_S: Final = 5.0
+"""However long one look took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +39,15 @@ class Timings:
 
     debounce_s: float = 0.01
     """From the first sign of a change to the look."""
-    settling_s: float = 0.2
-    """Between looks at tasks that are on their way, at first; a tenth of the time without change, later."""
+    settling_s: float = 0.1
+    """Between looks at tasks that are on their way, at first; a twentieth of the time without change, later."""
     settling_most_s: float = 5.0
     round_s: float = 1.0
     """No settled service's tasks are asked for more often."""
     round_share: float = 0.04
     """The share of the time that looking at settled services' tasks may take."""
+    look_s: float = 10.0
+    """For one look: a manager without a leader lets its callers wait for 20 s, but one may be elected sooner."""
     resync_s: float = 300.0
     """Between complete looks, a fifth more or less."""
     first_retry_s: float = 0.1
@@ -110,18 +116,24 @@ class Observer:
         Raises the engine's errors.
         """
         async with self._lock:
-            if self._published is None or app is None:
+            whole = self._published is None or app is None
+            if whole:
                 self._dirty = Dirty()
                 await self._looking.everything()
             else:
-                await self._looking.everything({LABEL_APP: app})
-            return self._publish()
+                await self._looking.everything({LABEL_APP: app or ""})
+            snapshot = self._publish()
+            if whole:
+                self._note(self._observed.services)
+                self._say("")
+            return snapshot
 
     async def run(self) -> None:
         """Observe until cancelled. Only a bug ends it otherwise."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
             group.create_task(self._work())
+            group.create_task(self._settle())
             group.create_task(self._go_round())
             group.create_task(self._resync())
 
@@ -194,41 +206,49 @@ class Observer:
             dirty, self._dirty = self._dirty, Dirty()
             if not dirty:
                 return
-            await self._looking.dirty(dirty)
+            async with self._within():
+                await self._looking.dirty(dirty)
             self._note(self._observed.services if dirty.everything else dirty.tasks | dirty.services)
             self._publish()
             if dirty.everything:
                 self._say("")
 
-    async def _go_round(self) -> None:
-        while True:
-            began = time.perf_counter()
-            settled = await self._next_of_round()
-            spent_s = time.perf_counter() - began if settled else 0.0
-            wait_s = spent_s * (1 / self._timings.round_share - 1)
-            await asyncio.sleep(max(self._timings.settling_s / 2, wait_s))
-
-    async def _next_of_round(self) -> bool:
-        """Have unsettled services looked at; look at the settled ones that waited longest. Return whether any were."""
-        if self.problem:
-            return False
-        now = self._clock()
-        due = {id_ for id_ in self._observed.moving if now - self._asked_at.get(id_, 0.0) >= self._patience(id_, now)}
-        if due:
-            self._mark(Dirty(tasks=due))
-        piece = self._longest_not_asked(now)
-        if not piece and not self._observed.orphans:
-            return False
+    @asynccontextmanager
+    async def _within(self) -> AsyncGenerator[None]:
         try:
-            async with self._lock:
-                await self._looking.tasks(piece)
-                await self._looking.orphans()
-                self._publish()
-        except (DependencyError, UserError) as error:
-            self._say(str(error))
-            self._mark(Dirty(everything=True))
-        self._note(piece)
-        return True
+            async with asyncio.timeout(self._timings.look_s):
+                yield
+        except TimeoutError as error:
+            raise EngineUnreachableError(f"Docker did not answer within {self._timings.look_s:g} s") from error
+
+    async def _settle(self) -> None:
+        """Have tasks that are on their way looked at again and again."""
+        while True:
+            await asyncio.sleep(self._timings.settling_s / 2)
+            now, moving = self._clock(), self._observed.moving
+            due = {id_ for id_ in moving if now - self._asked_at.get(id_, 0.0) >= self._patience(id_, now)}
+            if (due or self._observed.unallocated) and not self.problem:
+                self._mark(Dirty(tasks=due, networks=self._observed.unallocated))
+
+    async def _go_round(self) -> None:
+        """Look at the tasks of settled services in turn."""
+        rest_s = 0.0
+        while True:
+            await asyncio.sleep(max(self._timings.settling_s / 2, min(rest_s, _MOST_REST_S)))
+            began, rest_s = time.perf_counter(), 0.0
+            piece = self._longest_not_asked(self._clock())
+            if self.problem or not (piece or self._observed.orphans):
+                continue
+            try:
+                async with self._lock, self._within():
+                    await self._looking.tasks(piece)
+                    await self._looking.orphans()
+                    self._publish()
+            except (DependencyError, UserError) as error:
+                self._say(str(error))
+                self._mark(Dirty(everything=True))
+            self._note(piece)
+            rest_s = (time.perf_counter() - began) * (1 / self._timings.round_share - 1)
 
     def _longest_not_asked(self, now: float) -> list[str]:
         found: list[str] = []
@@ -251,7 +271,7 @@ class Observer:
 
     def _patience(self, service: str, now: float) -> float:
         quiet_s = now - self._moved_at.get(service, now)
-        return min(self._timings.settling_most_s, max(self._timings.settling_s, quiet_s / 10))
+        return min(self._timings.settling_most_s, max(self._timings.settling_s, quiet_s / 20))
 
     async def _resync(self) -> None:
         while True:

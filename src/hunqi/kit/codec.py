@@ -11,7 +11,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any, ClassVar, TypeVar
@@ -29,21 +29,7 @@ class CodecError(InvariantError):
 
 def encode(value: Any) -> Any:
     """Return ``value`` as plain JSON; fields that equal their default are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            each.name: encode(held)
-            for each in dataclasses.fields(value)
-            if not _is_default(each, held := getattr(value, each.name))
-        }
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {str(key): encode(held) for key, held in typing.cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, (tuple, list)):
-        return [encode(held) for held in typing.cast("list[Any]", value)]
-    return value
+    return _encoder(typing.cast("type[Any]", type(value)))(value)
 
 
 def dumps(value: Any) -> str:
@@ -54,7 +40,7 @@ def dumps(value: Any) -> str:
 def decode(kind: type[T], data: Any) -> T:
     """Return the ``kind`` that ``data`` (plain JSON) stands for. Raises ``CodecError``."""
     try:
-        return _decode(kind, data)
+        return _decoder(kind)(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CodecError(f"this is no {kind.__name__}: {error}") from error
 
@@ -68,52 +54,99 @@ def loads(kind: type[T], text: str | bytes) -> T:
     return decode(kind, data)
 
 
-def _is_default(each: dataclasses.Field[Any], held: Any) -> bool:
+@functools.cache
+def _encoder(kind: type) -> Callable[[Any], Any]:
+    """Return what makes JSON of values of ``kind``; made once for each type, since tables have thousands of values."""
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_encoder(kind)
+    if issubclass(kind, Enum):
+        return lambda value: value.value
+    if issubclass(kind, datetime):
+        return lambda value: value.isoformat()
+    if issubclass(kind, Mapping):
+        return lambda value: {str(key): encode(held) for key, held in value.items()}
+    if issubclass(kind, (tuple, list)):
+        return lambda value: [encode(held) for held in value]
+    return _as_it_is
+
+
+def _dataclass_encoder(kind: type) -> Callable[[Any], Any]:
+    fields = [(each.name, *_default_of(each)) for each in dataclasses.fields(kind)]
+
+    def encode_fields(value: Any) -> Any:
+        made: dict[str, Any] = {}
+        for name, default, is_exact in fields:
+            held = getattr(value, name)
+            if held is default or (held == default and (not is_exact or type(held) is type(default))):
+                continue
+            made[name] = encode(held)
+        return made
+
+    return encode_fields
+
+
+def _default_of(each: dataclasses.Field[Any]) -> tuple[Any, bool]:
+    """Return the field's default (an object that equals nothing if it has none), and whether its type counts too."""
     if each.default is not dataclasses.MISSING:
-        return bool(held == each.default) and type(held) is type(each.default)
+        return each.default, True
     if each.default_factory is not dataclasses.MISSING:
-        return bool(held == each.default_factory())
-    return False
+        return each.default_factory(), False
+    return object(), True
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _decode(kind: Any, data: Any) -> Any:
+def _decoder(kind: Any) -> Callable[[Any], Any]:
+    """Return what makes a value of ``kind`` of JSON; made once for each type."""
     if kind is Any:
-        return data
+        return _as_it_is
     origin = typing.get_origin(kind)
     if origin in {typing.Union, types.UnionType}:
-        return _decode_union(kind, data)
+        inner = _decoder(next(each for each in typing.get_args(kind) if each is not type(None)))
+        return lambda data: None if data is None else inner(data)
     if origin is tuple:
-        return _decode_tuple(typing.get_args(kind), data)
-    if origin is not None and issubclass(origin, Mapping):
-        value_kind = typing.get_args(kind)[1]
-        return {key: _decode(value_kind, held) for key, held in data.items()}
+        return _tuple_decoder(typing.get_args(kind))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        held_as = _decoder(typing.get_args(kind)[1])
+        return lambda data: {key: held_as(held) for key, held in data.items()}
     if dataclasses.is_dataclass(kind):
-        hints = _hints(typing.cast("type", kind))
-        return typing.cast("Any", kind)(**{key: _decode(hints[key], held) for key, held in data.items()})
+        return _dataclass_decoder(kind)
+    return _plain_decoder(kind)
+
+
+def _plain_decoder(kind: Any) -> Callable[[Any], Any]:
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(data)
+        return kind
     if kind is datetime:
-        return datetime.fromisoformat(data)
-    if kind is float and isinstance(data, int):
-        return float(data)
-    if isinstance(kind, type) and not isinstance(data, kind):
-        raise TypeError(f"{data!r} is no {kind.__name__}")
-    return data
+        return datetime.fromisoformat
+
+    def check(data: Any) -> Any:
+        if kind is float and isinstance(data, int):
+            return float(data)
+        if not isinstance(data, kind):
+            raise TypeError(f"{data!r} is no {kind.__name__}")
+        return data
+
+    return check if isinstance(kind, type) else _as_it_is
 
 
-def _decode_union(kind: Any, data: Any) -> Any:
-    if data is None:
-        return None
-    rest = [each for each in typing.get_args(kind) if each is not type(None)]
-    return _decode(rest[0], data)
+def _dataclass_decoder(kind: Any) -> Callable[[Any], Any]:
+    decoders: dict[str, Callable[[Any], Any]] = {}
+
+    def decode_fields(data: Any) -> Any:
+        if not decoders:  # at the first value, since a type may hold its own kind
+            decoders.update({name: _decoder(hint) for name, hint in typing.get_type_hints(kind).items()})
+        return kind(**{key: decoders[key](held) for key, held in data.items()})
+
+    return decode_fields
 
 
-def _decode_tuple(kinds: tuple[Any, ...], data: Any) -> Any:
+def _tuple_decoder(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
     if len(kinds) == 2 and kinds[1] is Ellipsis:
-        return tuple(_decode(kinds[0], held) for held in data)
-    return tuple(_decode(each, held) for each, held in zip(kinds, data, strict=True))
+        inner = _decoder(kinds[0])
+        return lambda data: tuple([inner(held) for held in data])
+    each = [_decoder(kind) for kind in kinds]
+    return lambda data: tuple(decode(held) for decode, held in zip(each, data, strict=True))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

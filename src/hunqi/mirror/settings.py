@@ -179,6 +179,8 @@ class AccessSettings:
 
     users_file: Path | None = None
     """Default ``DIR/users.json``."""
+    trusted_key: Path | None = None
+    """A public key (PEM, Ed25519) that vouches for users: that of a Hunqi control."""
     allow_anonymous_push: bool = False
     local: tuple[str, ...] = ()
     """Namespaces that are local before anyone pushed to them."""

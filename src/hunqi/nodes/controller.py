@@ -122,6 +122,10 @@ class NodeController:
             raise NodeRefusedError(f"without {node.hostname} the managers have no majority: add managers first")
         return await self._mean(name, Intent.REMOVE, force=force)
 
+    async def load(self) -> None:
+        """Remember what was meant before this process began, so that :meth:`surge` holds from the first look on."""
+        self._remember(await self._world.store.records())
+
     async def run(self) -> None:
         """Keep nodes as they are meant to be, until cancelled."""
         while True:

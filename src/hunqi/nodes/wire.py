@@ -69,6 +69,21 @@ class ExecRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSaid:
+    """What a container's healthcheck wrote last, empty if it has none or has not run yet."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedVolumes:
+    """Names of the volumes that are gone, and of those that are still in use."""
+
+    removed: tuple[str, ...] = ()
+    in_use: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PinOrder:
     """Images whose content the node's mirror keeps whatever happens: reference → why. Replaces the last order."""
 

@@ -19,6 +19,7 @@ from hunqi.engine.errors import ConflictError, NotFoundError
 from hunqi.engine.model import LABEL_CLUSTER, LABEL_KIND
 from hunqi.errors import UserError
 from hunqi.identity.directory import open_directory
+from hunqi.identity.registry import RegistryLogins
 from hunqi.kit import codec
 from hunqi.kit.files import write_atomic
 from hunqi.nodes.authority import ClusterAuthority, make_request
@@ -99,12 +100,21 @@ def make_keys(settings: PlatformSettings, membership: Membership, *, now: dateti
         settings.log_dir,
     ):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    authority = _authority(settings, membership.cluster, load_sealer(settings.cluster_key_file), now=now)
+    sealer = load_sealer(settings.cluster_key_file)
+    authority = _authority(settings, membership.cluster, sealer, now=now)
+    write_registry_key(settings, RegistryLogins(sealer).public_pem)
     hosts = [LOOPBACK, *([settings.advertise] if settings.advertise else [])]
     issue_to(settings.agent_tls, authority, Role.AGENT, hosts=hosts, now=now)
     issue_to(settings.mirror_tls, authority, Role.MIRROR, hosts=hosts, now=now)
     issue_to(settings.control_tls, authority, Role.CONTROL, hosts=hosts, now=now)
     return authority
+
+
+def write_registry_key(settings: PlatformSettings, public_pem: str) -> None:
+    """Have this machine's accelerator believe the logins that control makes."""
+    if not settings.registry_key_file.exists() or settings.registry_key_file.read_text("ascii") != public_pem:
+        settings.mirror_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(settings.registry_key_file, public_pem.encode())
 
 
 def issue_to(paths: TlsPaths, authority: ClusterAuthority, role: Role, *, hosts: Sequence[str], now: datetime) -> None:

@@ -51,5 +51,6 @@ async def join(chosen: PlatformSettings, token: str) -> JoinedMachine:
     final = with_shared(wanted, joined.answer.settings)
     membership = Membership(cluster=joined.answer.cluster, node=joined.node)
     founding.save_membership(final, membership)
+    founding.write_registry_key(final, str(joined.answer.settings.get("registry_key", "")))
     settings.save(final)
     return JoinedMachine(settings=final, membership=membership, role=joined.answer.role)

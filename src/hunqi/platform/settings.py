@@ -131,6 +131,11 @@ class PlatformSettings:
         return self.data_dir / "cluster.json"
 
     @property
+    def registry_key_file(self) -> Path:
+        """The public key by which this machine's accelerator believes the logins that control makes."""
+        return self.mirror_dir / "control-key.pem"
+
+    @property
     def cluster_key_file(self) -> Path:
         """The key by which control seals what is secret; private, and in no backup of the database."""
         return self.control_dir / "cluster.key"

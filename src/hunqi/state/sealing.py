@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hunqi.kit.files import write_atomic
 from hunqi.state.errors import ClusterKeyError, SealBrokenError
@@ -32,10 +34,16 @@ class Sealer:
         if len(key) != KEY_BYTES:
             raise ClusterKeyError(f"the key of the cluster has {len(key)} bytes instead of {KEY_BYTES}")
         self._cipher = AESGCM(key)
+        self._key = key
         self._name = hashlib.sha256(b"hunqi key name\0" + key).digest()[:_NAME_BYTES]
 
     def __repr__(self) -> str:
         return "Sealer(…)"
+
+    def derive(self, context: str) -> bytes:
+        """Return 32 bytes that follow from the key and ``context`` and tell nothing of either (HKDF, RFC 5869)."""
+        info = b"hunqi derived key\0" + context.encode()
+        return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._key)
 
     def seal(self, plain: bytes, *, context: str) -> bytes:
         """Return ``plain`` sealed for ``context``; the same text is sealed differently each time."""

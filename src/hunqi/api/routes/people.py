@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -24,8 +25,9 @@ from hunqi.api.context import Context
 from hunqi.api.idempotency import NOT_KEPT
 from hunqi.api.paging import Cursor, Limit, Page, page_of
 from hunqi.identity.errors import NotAllowedError
-from hunqi.identity.model import Actor, ActorKind, Role, TeamRef
+from hunqi.identity.model import Actor, ActorKind, AppRef, Role, TeamRef
 from hunqi.identity.policy import Action, Decision, decide
+from hunqi.identity.registry import RegistryLogin
 from hunqi.identity.sessions import SESSION_HOURS, Session
 from hunqi.identity.teams import MemberView, TeamView
 from hunqi.identity.tokens import NewToken, TokenView
@@ -115,6 +117,12 @@ def _tokens(context: Context) -> APIRouter:
         """Make a token; its secret is shown only now."""
         create = tokens.create_machine if body.kind == "machine" else tokens.create_personal
         return await create(caller, body.name, tuple(body.scopes), days=body.days)
+
+    @guarded.add("POST", "/v1/registry-login", Action.SELF, status_code=201, openapi_extra=_SECRET)
+    async def make_registry_login(caller: Caller) -> RegistryLogin:
+        """Make a password for ``docker login`` at the accelerators; what it gives follows from one's roles now."""
+        apps = [AppRef(name=app.name, team=app.team) for app in await context.rooms.apps.views.list()]
+        return context.logins.of(caller, apps, now=datetime.now(UTC))
 
     @guarded.add("DELETE", "/v1/tokens/{token}", Action.SELF, status_code=204)
     async def revoke_token(token: Annotated[str, Path(max_length=32)], caller: Caller) -> None:

@@ -72,7 +72,7 @@ def merge(base: Node, over: Node, path: str = "") -> Node:
     return over
 
 
-def _merged(base: Mapping[str, Node], over: Mapping[str, Node], path: str) -> Mapping[str, Node]:
+def _merged(base: Mapping[str, Node], over: Mapping[str, Node], path: str) -> dict[str, Node]:
     found = dict(base)
     for key, node in over.items():
         found[key] = merge(found[key], node, f"{path}.{key}" if path else key) if key in found else node

@@ -222,8 +222,11 @@ def _directory(item: Section, path: str, target: str, listing: tuple[str, ...], 
 
 
 def _config(item: Section, path: str, target: str, data: bytes, context: Context) -> Iterator[Grant]:
-    if not 0 < len(data) < MAX_CONFIG_BYTES:
-        item.problem("source", f"{show(path)} has {len(data)} bytes; a config has 1 to {MAX_CONFIG_BYTES - 1}")
+    if not data:
+        item.changed("source", f"{show(path)} is empty, which no config is: it holds the end of a line")
+        data = b"\n"
+    if len(data) >= MAX_CONFIG_BYTES:
+        item.problem("source", f"{show(path)} has {len(data)} bytes; a config has {MAX_CONFIG_BYTES - 1} at most")
         return
     name = f"file-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
     context.configs[name] = PayloadSpec(name=name, digest=context.keep(data))

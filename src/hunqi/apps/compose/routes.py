@@ -97,6 +97,8 @@ def _publication(item: Section, target: int, named: tuple[RouteSpec, ...], conte
         return None
     fitting = [port for port in ports if low <= port <= high]
     if fitting:
+        if len(ports) > 1:
+            item.changed("published", f"{fitting[0]} of them, the first in the range {low}-{high}")
         return fitting[0]
     if any(spec.port == target and spec.protocol in _HTTP for spec in named):
         item.report.ignored(item.node, item.path, f"port {target} is reached by its HTTP route, not at {text}")

@@ -78,7 +78,7 @@ def build_service(name: str, section: Section, top: Section, links: Links, conte
         configs=_unique((*grants(section, "configs", context), *granted), section),
         depends_on=_dependencies(section, context),
         routes=ways,
-        health=health(own, "health", health(top, "health", HealthSpec())),
+        health=health(own, "health", health(top, "health", HealthSpec()) if internal == "gateway" else HealthSpec()),
         order=order,
         internal=internal,
         internal_ports=ports,

@@ -21,7 +21,7 @@ MAX_NODES: Final = 50_000
 MAX_KEY: Final = 512
 
 Scalar: TypeAlias = str | int | float | bool | None
-Value: TypeAlias = "Scalar | tuple[Node, ...] | Mapping[str, Node]"
+Value: TypeAlias = "Scalar | tuple[Node, ...] | dict[str, Node]"
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _OCTAL = re.compile(r"0o?([0-7]+)")
@@ -58,7 +58,7 @@ class Node:
     @property
     def mapping(self) -> Mapping[str, Node] | None:
         """The entries, or None if it is no mapping."""
-        return self.value if isinstance(self.value, Mapping) else None
+        return self.value if isinstance(self.value, dict) else None
 
     @property
     def sequence(self) -> tuple[Node, ...] | None:
@@ -141,6 +141,8 @@ class _Builder:
         """Take in the next event."""
         line: int = event.start_mark.line + 1
         match event:
+            case yaml.ScalarEvent():
+                self._scalar(event, line)
             case yaml.DocumentStartEvent():
                 self._anchors = {}
             case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
@@ -155,8 +157,6 @@ class _Builder:
                 if node is None:
                     raise TreeError(line, f"there is no anchor {(event.anchor or '')[:60]!r} before this")
                 self._add(replace(node, line=line) if node.mapping is None else node, line)
-            case yaml.ScalarEvent():
-                self._scalar(event, line)
             case _:
                 pass
 
@@ -214,14 +214,14 @@ class _Builder:
     def _close(self) -> None:
         frame = self._stack.pop()
         value: Value = self._merged(frame) if frame.mapping else tuple(frame.items)
-        parts = value.values() if isinstance(value, Mapping) else value
+        parts = value.values() if isinstance(value, dict) else value
         size = 1 + sum(part.size for part in parts)
         self._count -= size - 1  # the parts were counted when they were added
         node = Node(value=value, file=self._file, line=frame.line, mark=frame.mark, size=size)
         self._keep(frame.anchor, node)
         self._add(node, frame.line)
 
-    def _merged(self, frame: _Frame) -> Mapping[str, Node]:
+    def _merged(self, frame: _Frame) -> dict[str, Node]:
         entries = dict(frame.entries)
         for node in frame.merged:
             if node.mapping is None:

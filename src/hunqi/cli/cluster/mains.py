@@ -46,6 +46,8 @@ def mirror_flags(settings: PlatformSettings) -> dict[str, FlagValue]:
         "listen": str(settings.mirror),
         "access-log": str(settings.log_dir / "access.log"),
     }
+    if settings.registry_key_file.exists():
+        flags["access.trusted-key"] = str(settings.registry_key_file)
     if settings.advertise is None:
         return flags
     tls = settings.mirror_tls

@@ -253,6 +253,23 @@ def token_add(
         out().print(Text.assemble("The token, shown this once: ", (found["secret"], "bold")))
 
 
+@token_app.command("registry")
+def token_registry(*, as_json: JsonOption = False) -> None:
+    """Make a password for docker login at the accelerators, good for twelve hours; it is printed alone.
+
+    Images lie below the names of apps: a developer of the app shop pushes to 127.0.0.1:5000/shop/IMAGE.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi token registry | docker login --username ada --password-stdin 127.0.0.1:5000[/cyan]
+    """
+    made = call_api(lambda api: api.client.people.registry_login())
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(str(made["password"]))
+
+
 @token_app.command("ls")
 def token_ls(*, as_json: JsonOption = False) -> None:
     """List the tokens that are yours to revoke, without their secrets.

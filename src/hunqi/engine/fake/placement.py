@@ -97,13 +97,13 @@ def place(
     return None, f"no suitable node ({told})"
 
 
-def added(load: Load, template: JSON) -> Load:
-    """Return the load with one more task."""
+def added(load: Load, template: JSON, *, count: int = 1) -> Load:
+    """Return the load with one more task, or one less."""
     wanted = part(part(template, "Resources"), "Reservations")
     return Load(
-        tasks=load.tasks + 1,
-        nano_cpus=load.nano_cpus + (wanted.get("NanoCPUs") or 0),
-        memory_bytes=load.memory_bytes + (wanted.get("MemoryBytes") or 0),
+        tasks=load.tasks + count,
+        nano_cpus=load.nano_cpus + count * (wanted.get("NanoCPUs") or 0),
+        memory_bytes=load.memory_bytes + count * (wanted.get("MemoryBytes") or 0),
     )
 
 

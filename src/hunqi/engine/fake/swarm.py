@@ -26,51 +26,51 @@ class FakeSwarm:
     """
 
     def __init__(self, *, nodes: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
-        self._world: Final = World(clock)
+        self.world: Final = World(clock)
         self._away = False
         self.calls = 0
         """How often the API was called."""
-        self.secrets: Final = FakePayloads(self._world, self._reach, "secret")
-        self.configs: Final = FakePayloads(self._world, self._reach, "config")
-        self.services: Final = FakeServices(self._world, self._reach, self.secrets, self.configs)
-        self.tasks: Final = FakeTasks(self._world, self._reach)
-        self.nodes: Final = FakeNodes(self._world, self._reach)
-        self.networks: Final = FakeNetworks(self._world, self._reach)
-        self.system: Final = FakeSystem(self._world, self._reach)
+        self.secrets: Final = FakePayloads(self.world, self.reach, "secret")
+        self.configs: Final = FakePayloads(self.world, self.reach, "config")
+        self.services: Final = FakeServices(self.world, self.reach, self.secrets, self.configs)
+        self.tasks = FakeTasks(self.world, self.reach)
+        self.nodes: Final = FakeNodes(self.world, self.reach)
+        self.networks: Final = FakeNetworks(self.world, self.reach)
+        self.system: Final = FakeSystem(self.world, self.reach)
         for _ in range(nodes):
             self.add_node()
 
     async def run(self) -> None:
         """Let things happen at their time, until cancelled."""
         changed = asyncio.Event()
-        self._world.wakers.add(changed.set)
+        self.world.wakers.add(changed.set)
         try:
             while True:
-                self._world.settle()
+                self.world.settle()
                 changed.clear()
-                due_s = self._world.next_due_s
-                delay_s = None if due_s is None else max(0.0, due_s - self._world.clock())
+                due_s = self.world.next_due_s
+                delay_s = None if due_s is None else max(0.0, due_s - self.world.clock())
                 try:
                     async with asyncio.timeout(delay_s):
                         await changed.wait()
                 except TimeoutError:
                     continue
         finally:
-            self._world.wakers.discard(changed.set)
+            self.world.wakers.discard(changed.set)
 
     def settle(self) -> None:
         """Bring everything to the clock's now."""
-        self._world.settle()
+        self.world.settle()
 
     def behave(self, image: str, behaviour: Behaviour) -> None:
         """Say how tasks of an image (a reference, with or without its digest) behave from now on."""
-        self._world.behaviours[image] = behaviour
+        self.world.behaviours[image] = behaviour
 
     def add_node(
         self, hostname: str = "", *, role: str = "manager", nano_cpus: int = 4 * 10**9, memory_bytes: int = 8 * 2**30
     ) -> str:
         """Add a machine and return its id; the first one leads."""
-        world = self._world
+        world = self.world
         number = len(world.nodes) + 1
         node = FakeNode(
             id=world.new_id(),
@@ -91,33 +91,33 @@ class FakeSwarm:
     def lose_node(self, hostname: str) -> None:
         """Let a machine go down; its tasks are replaced elsewhere and stay as they were last heard of."""
         node = self._node(hostname)
-        node.state, node.version = "down", self._world.bump()
-        self._world.tell("node", "update", node.id, hostname, **{"state.old": "ready", "state.new": "down"})
-        self._world.mark_all()
-        self._world.settle()
+        node.state, node.version = "down", self.world.bump()
+        self.world.tell("node", "update", node.id, hostname, **{"state.old": "ready", "state.new": "down"})
+        self.world.mark_all()
+        self.world.settle()
 
     def return_node(self, hostname: str) -> None:
         """Let it come back; what was replaced meanwhile is stopped there."""
         node = self._node(hostname)
-        node.state, node.version = "ready", self._world.bump()
-        self._world.tell("node", "update", node.id, hostname, **{"state.old": "down", "state.new": "ready"})
-        self._world.resume(task for task in self._world.tasks.values() if task.node_id == node.id)
-        self._world.mark_all()
-        self._world.settle()
+        node.state, node.version = "ready", self.world.bump()
+        self.world.tell("node", "update", node.id, hostname, **{"state.old": "down", "state.new": "ready"})
+        self.world.resume(task for task in self.world.tasks.values() if task.node_id == node.id)
+        self.world.mark_all()
+        self.world.settle()
 
     def end_task(self, task_id: str, exit_code: int = 137) -> None:
         """Let a task's process end: killed, failed, or told to stop by its real signal."""
-        self._world.exited(self._task(task_id), exit_code)
-        self._world.settle()
+        self.world.exited(self._task(task_id), exit_code)
+        self.world.settle()
 
     def write_line(self, task_id: str, text: str) -> None:
         """Let a task write a line."""
-        self._world.say(self._task(task_id), text)
+        self.world.say(self._task(task_id), text)
 
     def forget_task(self, task_id: str) -> None:
         """Let a task be orphaned, as after a day on a node that is down."""
-        self._world.end(self._task(task_id), TaskState.ORPHANED)
-        self._world.settle()
+        self.world.end(self._task(task_id), TaskState.ORPHANED)
+        self.world.settle()
 
     def go_away(self) -> None:
         """Let the daemon die: calls fail and streams break; tasks live on."""
@@ -129,19 +129,20 @@ class FakeSwarm:
         """Let the daemon be there again."""
         self._away = False
 
-    def _reach(self) -> None:
+    def reach(self) -> None:
+        """Count a call; raise if the daemon is away."""
         self.calls += 1
         if self._away:
             raise EngineUnreachableError("Docker does not answer; is it running?")
-        self._world.settle()
+        self.world.settle()
 
     def _task(self, task_id: str) -> FakeTask:
-        if task_id not in self._world.tasks:
+        if task_id not in self.world.tasks:
             raise NotFoundError(f"task {task_id} not found")
-        return self._world.tasks[task_id]
+        return self.world.tasks[task_id]
 
     def _node(self, hostname: str) -> FakeNode:
-        for node in self._world.nodes.values():
+        for node in self.world.nodes.values():
             if node.hostname == hostname:
                 return node
         raise NotFoundError(f"node {hostname} not found")

@@ -42,6 +42,7 @@ class World(Ledger):
         self._pending: set[str] = set()
         self._due: list[tuple[float, str]] = []
         self._addresses: Final = Addresses()
+        self._loads: Final[dict[str, Load]] = {}
 
     def behaviour(self, template: JSON) -> Behaviour:
         """Return how a task of this template behaves: by its image, with and without a digest."""
@@ -104,6 +105,7 @@ class World(Ledger):
         """Let a task reach a state that it never leaves."""
         if task.ended:
             return
+        self._bear(task, -1)
         task.exit_code, task.error, task.due_s = exit_code, error, None
         self._enter(task, state)
         self._free_addresses(task)
@@ -234,6 +236,8 @@ class World(Ledger):
 
     def drop(self, task: FakeTask) -> None:
         """Forget a task."""
+        if task.id in self.tasks and not task.ended:
+            self._bear(task, -1)
         self.tasks.pop(task.id, None)
         self.of_service.get(task.service_id, set()).discard(task.id)
         self._pending.discard(task.id)
@@ -243,9 +247,10 @@ class World(Ledger):
 
     def _schedule(self) -> None:
         waiting = [self.tasks[id_] for id_ in sorted(self._pending)]
-        loads = self._loads()
         for task in waiting:
-            node_id, why = place(task.template, self.nodes.values(), loads, own=self._own(task), only=task.wanted_node)
+            node_id, why = place(
+                task.template, self.nodes.values(), self._loads, own=self._own(task), only=task.wanted_node
+            )
             if node_id is None:
                 if task.error != why:
                     task.error, task.message = why, "pending task scheduling"
@@ -253,7 +258,7 @@ class World(Ledger):
                 continue
             self._pending.discard(task.id)
             task.error, task.node_id = "", node_id
-            loads[node_id] = added(loads.get(node_id, Load()), task.template)
+            self._bear(task, 1)
             for target in task.template.get("Networks") or ():
                 if target["Target"] in self.networks:
                     task.addresses[target["Target"]] = self.take_address(target["Target"])
@@ -271,12 +276,9 @@ class World(Ledger):
                 own[other.node_id] = own.get(other.node_id, 0) + 1
         return own
 
-    def _loads(self) -> dict[str, Load]:
-        loads: dict[str, Load] = {}
-        for task in self.tasks.values():
-            if task.node_id is not None and not task.ended:
-                loads[task.node_id] = added(loads.get(task.node_id, Load()), task.template)
-        return loads
+    def _bear(self, task: FakeTask, count: int) -> None:
+        if task.node_id is not None:
+            self._loads[task.node_id] = added(self._loads.get(task.node_id, Load()), task.template, count=count)
 
     def take_address(self, network_id: str) -> str:
         """Return a free address of a network."""

@@ -21,6 +21,7 @@ from hunqi.mirror.access.rules import Rules
 from hunqi.mirror.access.scopes import CATALOG, scope_text
 from hunqi.mirror.access.tokens import SERVICE, TokenExpired, TokenInvalid, TokenIssuer
 from hunqi.mirror.access.users import UsersFile
+from hunqi.mirror.access.vouched import Vouchers
 from hunqi.mirror.names import Target
 from hunqi.mirror.settings import AccessSettings
 
@@ -58,21 +59,23 @@ class Gate:
         *,
         passwords: Passwords,
         was_pushed: Callable[[str], bool],
+        vouchers: Vouchers | None = None,
     ) -> None:
         self._users = users
         self._tokens = tokens
         self._passwords = passwords
         self._was_pushed = was_pushed
+        self._vouchers = vouchers or Vouchers(None)
         self._allow_anonymous_push = settings.allow_anonymous_push
         self._local = frozenset(clean_prefix(prefix) for prefix in settings.local)
-        self._current = Rules(users.load(), self._allow_anonymous_push)
+        self._current = Rules(users.load(), self._allow_anonymous_push, self._vouchers.exist)
 
     @classmethod
     def open(cls, settings: AccessSettings, data_dir: Path, *, was_pushed: Callable[[str], bool]) -> Gate:
         """Return the gate over the files of ``data_dir``; blocks for the time of a password hash.
 
-        Raises :class:`~hunqi.mirror.access.users_json.UsersFileError` or
-        :class:`~hunqi.mirror.access.tokens.TokenKeyError`.
+        Raises :class:`~hunqi.mirror.access.users_json.UsersFileError`,
+        :class:`~hunqi.mirror.access.tokens.TokenKeyError` or :class:`~hunqi.mirror.access.vouched.TrustedKeyError`.
         """
         return cls(
             settings,
@@ -80,6 +83,7 @@ class Gate:
             TokenIssuer(data_dir / "token.key", ttl_s=settings.token_ttl_s),
             passwords=Passwords(),
             was_pushed=was_pushed,
+            vouchers=Vouchers.open(settings.trusted_key),
         )
 
     def recall(self, authorization_header: str | None) -> Caller | None:
@@ -94,6 +98,8 @@ class Gate:
                 claims = self._tokens.verify(token)
                 return Caller(name=claims.subject, scopes=claims.scopes)
             case Basic(name, password):
+                if vouched := self._vouchers.verify(password):
+                    return vouched
                 user = self._users.load().by_name.get(name)
                 return Caller(name=name) if self._passwords.recall(user, password) else None
 
@@ -114,6 +120,8 @@ class Gate:
 
     def login(self, name: str, password: str) -> Caller:
         """Return the user, or a foreign caller. Blocks; raises ``PasswordCheckError``."""
+        if vouched := self._vouchers.verify(password):
+            return vouched
         user = self._users.load().by_name.get(name)
         return Caller(name=name) if self._passwords.verify(user, password) else FOREIGN
 
@@ -182,8 +190,8 @@ class Gate:
         )
 
     def login_required(self) -> bool:
-        """Whether any user exists, so that ``/v2/`` must answer 401."""
-        return self._rules().users.exist
+        """Whether anybody can log in, so that ``/v2/`` must answer 401."""
+        return self._rules().closed
 
     def is_local_namespace(self, repository: str) -> bool:
         """Whether a grant, ``--local`` or an earlier push made ``repository`` local (if no upstream could own it)."""
@@ -195,7 +203,7 @@ class Gate:
         users = self._users.load()
         rules = self._current
         if rules.users is not users:
-            rules = self._current = Rules(users, self._allow_anonymous_push)
+            rules = self._current = Rules(users, self._allow_anonymous_push, self._vouchers.exist)
         return rules
 
     def _refuse_foreign(self, caller: Caller, scopes: tuple[Scope, ...]) -> None:

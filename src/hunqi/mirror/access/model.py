@@ -14,6 +14,9 @@ from hunqi.errors import UserError
 ANONYMOUS: Final = "anonymous"
 """The name whose grants hold for everybody; it has no password and never logs in."""
 
+VOUCHED_PREFIX: Final = "hunqi:"
+"""Begins the names of callers that a trusted key vouches for; no user's name can have it."""
+
 EVERYTHING: Final = "*"
 """The prefix that matches every repository; it names no namespace, so it makes none local."""
 
@@ -172,8 +175,15 @@ class Caller:
     """A user, or ``None`` for anybody."""
     scopes: frozenset[Scope] | None = None
     """All that a bearer token carries; ``None`` without one."""
+    grants: tuple[Grant, ...] | None = None
+    """What a trusted key vouches for; ``None`` for everybody else, and for who came with a token made of it."""
     foreign: bool = False
     """Credentials came that are not ours, such as Docker's password of Docker Hub."""
+
+    @property
+    def vouched(self) -> bool:
+        """Whether a trusted key says who this is, now or when the caller's token was made."""
+        return self.name is not None and self.name.startswith(VOUCHED_PREFIX)
 
     def carries(self, action: Action, key: str) -> bool:
         """Whether the bearer token, if that is how the caller came, is good for ``action`` on ``key``."""

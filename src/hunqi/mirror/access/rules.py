@@ -25,6 +25,13 @@ class Rules:
 
     users: Users
     allow_anonymous_push: bool
+    trusting: bool = False
+    """Whether callers may come that a trusted key vouches for: then users exist, though none of ours."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether anybody can log in, so that local repositories are not everybody's."""
+        return self.users.exist or self.trusting
 
     def decide(self, caller: Caller, action: Action, target: Target, *, public: bool | None) -> Decision:
         """Return whether ``caller`` may do ``action`` on ``target``; ``public`` is ``None`` for a local one."""
@@ -39,21 +46,23 @@ class Rules:
 
     def may(self, caller: Caller, action: Action, target: Target) -> bool:
         """Whether the rules give ``action`` to who the caller is, whatever a token carries; public pulls aside."""
+        if caller.vouched and self.trusting:
+            return self._is_vouched(caller, action, target.key) or self._open_to_anybody(action, target)
         user = self.users.by_name.get(caller.name) if caller.name is not None else None
         if user is not None and user.may(action, target.key):
             return True
-        if caller.foreign and action is not Action.PULL and self.users.exist:
+        if caller.foreign and action is not Action.PULL and self.closed:
             return False
-        return target.upstream is None and self._anybody_may(action, target.repository)
+        return self._open_to_anybody(action, target)
 
     def decide_catalogue(self, caller: Caller) -> Decision:
         """Return whether ``caller`` may ask which repositories there are: anybody without users, else users.
 
         Each is shown those that it :meth:`may_see`.
         """
-        if not self.users.exist:
+        if not self.closed:
             return Decision.ALLOW
-        if caller.name not in self.users.by_name:
+        if caller.name not in self.users.by_name and not (caller.vouched and self.trusting):
             return Decision.UNAUTHENTICATED
         carried = caller.scopes is None or any(_is_catalogue(scope) for scope in caller.scopes)
         return Decision.ALLOW if carried else Decision.UNAUTHENTICATED
@@ -66,12 +75,21 @@ class Rules:
         """Return in a sentence why ``action`` was refused and what would change it."""
         if target.upstream is not None and action is not Action.PULL:
             return f"{target.key} is mirrored: only {target.upstream} itself can be changed there, never this copy"
-        if not self.users.exist:
+        if not self.closed:
             grant = f"{target.key}:pull" + ("" if action is Action.PULL else f",{action.value}")
             return f"this needs a user, and there is none: add one with `hunqi mirror user add` and the grant {grant}"
         if caller.name in self.users.by_name:
             return f"{caller.name} has no grant of {action.value} on {target.key}"
         return f"log in as a user with a grant of {action.value} on {target.key}"
+
+    def _is_vouched(self, caller: Caller, action: Action, key: str) -> bool:
+        """A token was made of what the key vouched for then, minutes ago at most: it is good for what it carries."""
+        if caller.grants is None:
+            return caller.scopes is not None and caller.carries(action, key)
+        return any(action in grant.actions and grant.covers(key) for grant in caller.grants)
+
+    def _open_to_anybody(self, action: Action, target: Target) -> bool:
+        return target.upstream is None and self._anybody_may(action, target.repository)
 
     def _anybody_may(self, action: Action, repository: str) -> bool:
         open_push = self.allow_anonymous_push and not self.users.reserves(repository)
@@ -79,14 +97,14 @@ class Rules:
             case Action.PUSH:
                 return open_push
             case Action.DELETE:
-                return open_push and not self.users.exist
+                return open_push and not self.closed
             case Action.PULL:
                 shared = self.users.anonymous
-                return open_push or not self.users.exist or (shared is not None and shared.may(action, repository))
+                return open_push or not self.closed or (shared is not None and shared.may(action, repository))
 
     def _refusal(self, caller: Caller) -> Decision:
-        known = caller.name is not None and caller.name in self.users.by_name
-        return Decision.UNAUTHENTICATED if self.users.exist and not known else Decision.DENIED
+        known = caller.name is not None and (caller.name in self.users.by_name or caller.vouched)
+        return Decision.UNAUTHENTICATED if self.closed and not known else Decision.DENIED
 
 
 def _is_catalogue(scope: Scope) -> bool:
