@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hunqi.control.settings import ControlSettings
     from hunqi.engine.client import Docker
     from hunqi.mirror.settings import Address, MirrorSettings
-    from hunqi.platform.founding import Membership
+    from hunqi.platform.membership import Membership
     from hunqi.platform.settings import PlatformSettings
 
 
@@ -123,7 +123,7 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
 
 def _membership(platform: PlatformSettings) -> Membership:
     from hunqi.platform.errors import SettingsError
-    from hunqi.platform.founding import load_membership
+    from hunqi.platform.membership import load_membership
 
     membership = load_membership(platform)
     if membership is None:
