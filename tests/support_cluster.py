@@ -17,12 +17,12 @@ from hunqi.apps.releasing import Release, Releasing
 from hunqi.apps.store import AppStore
 from hunqi.engine.fake.swarm import FakeSwarm
 from hunqi.engine.model import LABEL_CLUSTER, TaskState
-from hunqi.engine.ports import Engine
+from hunqi.engine.observer import Observer
+from hunqi.engine.ports import WatchedEngine
 from hunqi.errors import HunqiError
 from hunqi.state.database import Database, open_database
 from hunqi.state.sealing import Sealer
 from hunqi.state.tables import TEAMS
-from support_observer import PollingObserver
 from support_routing import FakeDiagnosis, FakeImages, FakeRouting, FakeVolumes
 
 ANN = Change(actor="ann", reason="a test")
@@ -33,22 +33,24 @@ DEADLINE_S = 60.0
 class Cluster:
     """The room, and levers. ``crash`` ends the reconciler where it is and makes a new one of what is persisted."""
 
-    def __init__(self, database: Database, swarm: FakeSwarm, folder: Path, *, engine: Engine | None = None) -> None:
+    def __init__(
+        self, database: Database, swarm: FakeSwarm, folder: Path, *, engine: WatchedEngine | None = None
+    ) -> None:
         self.database = database
         self.swarm = swarm
-        self.engine: Engine = engine or swarm
+        self.engine: WatchedEngine = engine or swarm
         self.routing = FakeRouting(self.engine)
         self.images = FakeImages()
         self.volumes = FakeVolumes()
         self.seal = Sealer(bytes(32))
         self.folder = folder
         self.store = AppStore(database)
-        self.observer: PollingObserver
+        self.observer: Observer
         self.apps: Apps
 
     def build(self) -> None:
         """Make the room anew."""
-        self.observer = PollingObserver(self.engine, CLUSTER, every_s=0.02 if self.engine is self.swarm else 0.3)
+        self.observer = Observer(self.engine, cluster=CLUSTER)
         self.apps = build_apps(
             Around(
                 database=self.database,
@@ -135,7 +137,7 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: Path, *, nodes: int = 1, engine: Engine | None = None) -> AsyncGenerator[Cluster]:
+async def cluster(folder: Path, *, nodes: int = 1, engine: WatchedEngine | None = None) -> AsyncGenerator[Cluster]:
     """A cluster with a team ``t1``, on a fake of so many nodes unless an ``engine`` is given."""
     async with open_database(str(folder / "control.db")) as database:
         async with database.begin() as connection:

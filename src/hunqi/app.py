@@ -8,16 +8,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from hunqi.mirror.process.child import begin_logging
-from hunqi.mirror.process.fetcher import run_fetcher
-from hunqi.mirror.process.supervisor import Supervisor
-from hunqi.mirror.process.worker import run_worker
-from hunqi.mirror.settings import Address, MirrorSettings
+from hunqi.mirror.process.child import begin_logging, keep_one_arena
 
 if TYPE_CHECKING:
+    from hunqi.control.certificates import AcmeWish
     from hunqi.control.settings import ControlSettings
     from hunqi.engine.client import Docker
-    from hunqi.platform.founding import Membership
+    from hunqi.mirror.settings import Address, MirrorSettings
+    from hunqi.platform.membership import Membership
     from hunqi.platform.settings import PlatformSettings
 
 
@@ -32,6 +30,11 @@ def serve_mirror(
     ``reload`` reads the settings again (SIGHUP). ``on_listening`` is told the address once clients may come.
     Raises ``AlreadyServingError`` and ``ListenError``.
     """
+    # Late, as everything here: the other processes share nothing of it, and memory counts.
+    from hunqi.mirror.process.fetcher import run_fetcher
+    from hunqi.mirror.process.supervisor import Supervisor
+    from hunqi.mirror.process.worker import run_worker
+
     begin_logging()
     return Supervisor(
         settings=settings,
@@ -50,6 +53,7 @@ def serve_agent(platform: PlatformSettings) -> int:
     from hunqi.gateway.node import NodeGateway
 
     begin_logging()
+    keep_one_arena()
     membership = _membership(platform)
     settings = AgentSettings(
         data_dir=platform.agent_dir,
@@ -80,6 +84,7 @@ def serve_control(platform: PlatformSettings) -> int:
     from hunqi.platform.founding import make_keys
 
     begin_logging()
+    keep_one_arena()
     membership = _membership(platform)
     authority = make_keys(platform, membership, now=datetime.now(UTC))
     asyncio.run(run_control(_control_settings(platform, membership), authority))
@@ -89,8 +94,14 @@ def serve_control(platform: PlatformSettings) -> int:
 def _control_settings(platform: PlatformSettings, membership: Membership) -> ControlSettings:
     from hunqi.control.settings import ControlSettings
     from hunqi.gateway.model import Edge
+    from hunqi.platform.settings import shared_settings
 
-    edge = Edge(http_port=platform.http_port, https_port=platform.https_port, tcp_ports=platform.tcp_ports)
+    edge = Edge(
+        http_port=platform.http_port,
+        https_port=platform.https_port,
+        ready_port=platform.ready_port,
+        tcp_ports=platform.tcp_ports,
+    )
     return ControlSettings(
         cluster=membership.cluster,
         node=membership.node,
@@ -106,21 +117,28 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         log_dir=platform.log_dir / "apps",
         backup_dir=platform.data_dir / "backups",
         edge=edge,
+        acme=_acme(platform),
         is_open=platform.advertise is not None,
-        shared={
-            "mirror": str(platform.mirror),
-            "peers_port": platform.peers_port,
-            "agent_port": platform.agent_port,
-            "http_port": platform.http_port,
-            "https_port": platform.https_port,
-            "tcp_ports": list(platform.tcp_ports),
-        },
+        shared=shared_settings(platform),
+    )
+
+
+def _acme(platform: PlatformSettings) -> AcmeWish | None:
+    from hunqi.control.certificates import AcmeWish
+    from hunqi.gateway.acme import LETS_ENCRYPT
+
+    if platform.acme_email is None and platform.acme_directory is None:
+        return None
+    return AcmeWish(
+        directory=platform.acme_directory or LETS_ENCRYPT,
+        email=platform.acme_email or "",
+        ca_file=platform.acme_ca_file,
     )
 
 
 def _membership(platform: PlatformSettings) -> Membership:
     from hunqi.platform.errors import SettingsError
-    from hunqi.platform.founding import load_membership
+    from hunqi.platform.membership import load_membership
 
     membership = load_membership(platform)
     if membership is None:

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from hunqi.engine.errors import ConflictError, EngineRefusedError, InUseError, NotFoundError
-from hunqi.engine.model import Service, Task, TaskState
+from hunqi.engine.model import Network, Service, Task, TaskState
 from hunqi.engine.ports import WatchedEngine
 from support_engine import DONE, FAILS, LABELS, NOWHERE, WAIT_S, engine, running, spec, until
 from testbed.sample import SAMPLE
@@ -22,6 +22,14 @@ async def in_state(engine: WatchedEngine, service: str, state: TaskState) -> Tas
         return next((task for task in await engine.tasks.list(services=[service]) if task.state is state), None)
 
     return await until(look, f"a task of {service} {state}")
+
+
+async def allocated(engine: WatchedEngine, network: str) -> Network:
+    async def look() -> Network | None:
+        found = await engine.networks.inspect(network)
+        return found if found.subnets and found.driver else None
+
+    return await until(look, f"{network} to get its subnet")
 
 
 async def gone(engine: WatchedEngine, service: str) -> bool:
@@ -47,7 +55,7 @@ async def test_a_service_is_created_found_scaled_and_removed(engine: WatchedEngi
     assert await engine.services.list({"io.hunqi.cluster": "another"}) == []
 
     (task,) = await running(engine, id_)
-    (subnet,) = (await engine.networks.inspect(network)).subnets
+    (subnet,) = (await allocated(engine, network)).subnets
     assert ip_address(task.addresses[network]) in ip_network(subnet)
     assert task.image == SAMPLE
     assert task.labels["io.hunqi.cluster"] == "contract"
@@ -234,11 +242,12 @@ async def test_networks_are_made_once_and_removed_when_nobody_is_on_them(engine:
     id_ = await engine.networks.create("shop_default", labels=LABELS)
     with pytest.raises(ConflictError):
         await engine.networks.create("shop_default", labels=LABELS)
+    await allocated(engine, id_)
     (network,) = await engine.networks.list(LABELS)
     assert (network.id, network.name, network.driver, network.scope) == (id_, "shop_default", "overlay", "swarm")
     assert network.attachable
     fixed = await engine.networks.create("shop_fixed", labels=LABELS, subnet="10.77.0.0/20", internal=True)
-    assert (await engine.networks.inspect(fixed)).subnets == ("10.77.0.0/20",)
+    assert (await allocated(engine, fixed)).subnets == ("10.77.0.0/20",)
     service = await engine.services.create(spec("web", Networks=[{"Target": id_}]))
     await running(engine, service)
     with pytest.raises(InUseError):
@@ -273,6 +282,9 @@ async def test_secrets_and_configs_are_kept_until_nobody_refers_to_them(engine: 
         assert (await payloads.inspect(name)).id == id_
         with pytest.raises(NotFoundError):
             await payloads.inspect("nothing")
+        expanded = await payloads.create(f"{name}-expanded", b"{{.Node.Hostname}}", labels=LABELS, template="golang")
+        assert ((await payloads.inspect(expanded)).template, held.template) == ("golang", "")
+        await payloads.remove(expanded)
     file = {"Name": "key", "UID": "0", "GID": "0", "Mode": 292}
     references = [{"SecretID": secret, "SecretName": "shop_key-1", "File": file}]
     service = await engine.services.create(spec("web", container={"Secrets": references}))

@@ -101,21 +101,15 @@ class Node:
         command = [sys.executable, "-m", "hunqi", *args, "--data", str(self.data)]
         return self.machine.run(*command, timeout_s=timeout_s, check=check, env=self._env).stdout
 
-    def up(self) -> None:
-        """``hunqi up``; the API is reachable from the host."""
+    def up(self) -> str | None:
+        """``hunqi up``, the API reachable from the host; return the setup token, if it was made now."""
         own = self.machine.address
-        self.hunqi(
-            *("up", "--docker", str(self.machine.socket), "--advertise", own, "--control", f"{own}:{_CONTROL_PORT}")
-        )
+        given = ("--docker", str(self.machine.socket), "--advertise", own, "--control", f"{own}:{_CONTROL_PORT}")
+        return json.loads(self.hunqi("up", *given, "--json"))["setup_token"]
 
     def join(self, token: str) -> None:
         """``hunqi join TOKEN``."""
         self.hunqi("join", token, "--docker", str(self.machine.socket), "--advertise", self.machine.address)
-
-    @property
-    def setup_token(self) -> str:
-        """The setup token, while nobody has used it."""
-        return (self.data / "control" / "setup-token").read_text().strip()
 
     def child(self, name: str) -> int:
         """Return the pid of the supervisor's child: mirror, control or agent. Raises ``LookupError``."""
@@ -311,8 +305,7 @@ def platform(
         api = Api(host=bed.first.address)
         product = Product(bed, nodes[:1], api)
         try:
-            product.first.up()
-            api.set_up(product.first.setup_token)
+            api.set_up(product.first.up() or "")
             for node, role in zip(nodes[1:], roles or ["manager"] * len(nodes), strict=False):
                 product.join(node, role=role)
             yield product

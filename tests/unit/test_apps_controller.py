@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hunqi.apps.model import DeployState
+from hunqi.apps.model import DeployState, Grant, PayloadSpec
 from hunqi.engine.fake.behaviour import Behaviour
 from support_apps import IMAGE, service, spec, web
 from support_cluster import ANN, Cluster, cluster
@@ -85,3 +85,49 @@ async def test_app_is_removed_with_all_that_is_its(room: Cluster) -> None:
     assert await room.names() == set()
     assert await room.swarm.networks.list({"io.hunqi.app": "shop"}) == []
     assert room.volumes.removed == ["shop"]
+
+
+async def test_name_that_somebody_else_has_fails_the_deploy_and_is_not_touched(room: Cluster) -> None:
+    body = {"Name": "shop_web-r1", "TaskTemplate": {"ContainerSpec": {"Image": "theirs"}}, "Mode": {"Global": {}}}
+    theirs = await room.swarm.services.create(body)
+
+    deploy = await room.ended("shop", await room.release(spec(web())))
+
+    assert deploy.problem is not None
+    assert deploy.problem.code == "app.not-ours"
+    assert (await room.swarm.services.inspect("shop_web-r1")).id == theirs
+
+
+async def test_external_secret_that_is_not_there_fails_the_deploy_by_name(room: Cluster) -> None:
+    payloads = {"key": PayloadSpec(name="key", external="theirs")}
+    made = spec(web(secrets=(Grant(source="key", target="key"),)), secrets=payloads)
+
+    deploy = await room.ended("shop", await room.release(made))
+
+    assert deploy.problem is not None
+    assert deploy.problem.code == "app.external-missing"
+    await room.swarm.secrets.create("theirs", b"x")
+    await room.deployed(made)
+
+
+async def test_node_that_goes_down_is_said_and_the_app_is_whole_again_elsewhere(tmp_path: Path) -> None:
+    async with cluster(tmp_path, nodes=3) as room, room.running():
+        await room.deployed(spec(web(replicas=3)))
+        room.swarm.lose_node("node2")
+
+        async def whole() -> bool:
+            tasks = await room.apps.operations.views.tasks("shop")
+            running = [task for task in tasks if (task.state, task.desired) == ("running", "running")]
+            return len([task for task in running if task.node != "node2"]) == 3
+
+        await room.until(whole)
+
+
+async def test_docker_that_is_away_is_waited_for(room: Cluster) -> None:
+    await room.deployed(spec(web()))
+    room.swarm.go_away()
+    deploy = await room.release(spec(web(version=2)))
+    await room.until(lambda: room.observer.stale)
+    room.swarm.come_back()
+
+    assert (await room.ended("shop", deploy)).state is DeployState.SUCCEEDED

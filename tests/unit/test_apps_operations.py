@@ -14,6 +14,7 @@ from hunqi.apps.errors import (
     AppNotFoundError,
     DeployEndedError,
     ImageError,
+    PrivilegeError,
     QuotaError,
     RevisionNotFoundError,
     RoomError,
@@ -105,8 +106,10 @@ async def test_rollback_downloads_nothing_and_brings_the_old_spec_back(room: Clu
 
 
 async def test_revisions_beyond_the_retained_ones_cannot_be_rolled_back_to(room: Cluster) -> None:
+    deploys = room.apps.operations.deploys
     for version in range(1, 13):
-        await deploy(room, FILE.replace("nginx:1", f"nginx:{version}"))
+        made = await deploys.deploy("shop", submission(FILE.replace("nginx:1", f"nginx:{version}")), ANN)
+    await room.ended("shop", made.id)
     with pytest.raises(RevisionNotFoundError):
         await room.apps.operations.deploys.rollback("shop", 1, ANN)
     history = await room.apps.operations.revisions.history("shop")
@@ -260,8 +263,10 @@ async def test_lack_of_room_is_said_before_anything_starts_with_the_ways_out(roo
     reserving = FILE.replace("image: nginx:1", "image: nginx:1\n    deploy: {resources: {reservations: {memory: 5g}}}")
     await deploy(room, reserving)
     larger = reserving.replace("nginx:1", "nginx:2")
-    with pytest.raises(RoomError, match=r"web needs .* 5.0 GiB reserved, .* 3.0 GiB free on node1.*--order stop-first"):
+    with pytest.raises(RoomError, match=r"web needs .* 5.0 GiB reserved, .* 3.0 GiB free on node1.*--order batches"):
         await deploy(room, larger)
+    with pytest.raises(RoomError, match=r"web needs"):
+        await deploy(room, larger, replacing=Replacing.BATCHES)
     assert (await deploy(room, larger, replacing=Replacing.STOP_FIRST)).state is DeployState.SUCCEEDED
 
 
@@ -274,3 +279,32 @@ async def test_every_change_is_an_event_with_actor_and_reason(room: Cluster) -> 
     assert of_deploy[0] == "deploy.created"
     assert of_deploy[-1] == "deploy.succeeded"
     assert "service.started" in of_deploy
+
+
+HOST = """
+services:
+  web:
+    image: nginx:1
+    volumes: ["/etc:/etc-of-the-node:ro"]
+"""
+
+
+async def test_what_reaches_beyond_the_apps_containers_is_for_administrators(room: Cluster) -> None:
+    deploys = room.apps.operations.deploys
+
+    with pytest.raises(PrivilegeError, match="mounts /etc of the node"):
+        await deploys.deploy("shop", submission(HOST), ANN)
+    assert any("mounts /etc of the node" in each for each in (await deploys.check("shop", submission(HOST))).problems)
+
+    assert (await deploy(room, HOST, privileged=True)).state is DeployState.SUCCEEDED
+
+
+async def test_a_secret_that_is_kept_for_the_app_is_no_privilege(room: Cluster) -> None:
+    text = FILE.replace("  worker:", "    secrets: [key]\n  worker:") + "secrets: {key: {external: true}}\n"
+    assert (await deploy(room)).state is DeployState.SUCCEEDED
+    with pytest.raises(PrivilegeError, match="reads the secret 'key'"):
+        await room.apps.operations.deploys.deploy("shop", submission(text), ANN)
+
+    await room.apps.operations.secrets.put("shop", "key", b"value", ANN)
+
+    assert (await room.apps.operations.deploys.check("shop", submission(text))).problems == ()

@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 
 from hunqi.apps.model import Condition, Dependency, DeployState, Mount, VolumeSpec
+from hunqi.apps.operations import Replacing
 from hunqi.apps.state import Desired
 from hunqi.apps.steps import Fail, PutService
+from hunqi.engine.model import TaskState
 from support_apps import IMAGE, World, service, spec, stop_first, web
 
 
@@ -191,6 +193,39 @@ def test_stop_first_replaces_and_removes_the_old_one_after_the_switch() -> None:
         assert len(world.running("web")) <= 1
     assert set(world.services) == {"shop_web-r2"}
     assert world.ended[-1].state is DeployState.SUCCEEDED
+
+
+def test_batches_never_run_more_than_one_batch_beside_and_never_serve_with_less() -> None:
+    world = World()
+    world.release(spec(web(replicas=8)))
+    world.settle()
+    world.release(spec(web(version=2, replicas=8)), replacing=Replacing.BATCHES)
+    most = 0
+    for _ in range(60):
+        world.look()
+        world.pass_time()
+        desired = [task for held in world.tasks.values() for task in held if task.desired_state is TaskState.RUNNING]
+        most = max(most, len(desired))
+        assert world.capacity("web") >= 8
+    assert most == 10
+    assert world.ended[-1].state is DeployState.SUCCEEDED
+    assert set(world.services) == {"shop_web-r2"}
+    assert world.services["shop_web-r2"].replicas == 8
+
+
+def test_failing_batch_brings_the_old_ones_back() -> None:
+    world = World()
+    world.release(spec(web(replicas=4)))
+    world.settle()
+    world.release(spec(web(version=2, replicas=4)), replacing=Replacing.BATCHES)
+    for _ in range(6):
+        world.look()
+        world.pass_time()
+    assert world.services["shop_web-r1"].replicas in {2, 3}
+    world.cancel()
+    world.settle()
+    assert set(world.services) == {"shop_web-r1"}
+    assert world.capacity("web") == 4
 
 
 def test_removed_service_is_drained_and_goes_after_the_switch() -> None:

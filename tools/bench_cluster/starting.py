@@ -77,9 +77,9 @@ def _round(session: Session, number: int, found: Samples) -> Counter[str]:
         product = Product(bed, [node], Api(host=bed.first.address))
         try:
             begun = time.monotonic()
-            node.up()
+            token = node.up()
             found.add("up", time.monotonic() - begun)
-            product.api.set_up(node.setup_token)
+            product.api.set_up(token or "")
             _warm(node)
             begun = time.monotonic()
             product.begin_deploy("shop", shop(replicas=1) + _SECOND)

@@ -6,9 +6,9 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final, assert_never
+from typing import Any, ClassVar, Final, assert_never
 
-from hunqi.apps.building import GroundMissingError, service_body
+from hunqi.apps.building import service_body
 from hunqi.apps.model import Revision, ServiceSpec
 from hunqi.apps.ports import Images, Seal, Volumes
 from hunqi.apps.situation import Situation
@@ -24,10 +24,9 @@ from hunqi.apps.steps import (
 )
 from hunqi.apps.store import AppStore
 from hunqi.apps.swarm import Target, labels_of, network_body, payload_name
-from hunqi.engine.errors import ConflictError, NotFoundError
+from hunqi.engine.errors import ConflictError, EngineRefusedError, NotFoundError
 from hunqi.engine.model import LABEL_CLUSTER
 from hunqi.engine.ports import Engine, PayloadsPort
-from hunqi.errors import InvariantError
 
 EngineStep = (
     CreateNetwork
@@ -41,10 +40,22 @@ EngineStep = (
 )
 
 
-class PayloadLostError(InvariantError):
+class PayloadLostError(EngineRefusedError):
     """The bytes of a secret or config are not in the database, or are not those of its digest."""
 
-    code = "app.payload-lost"
+    code: ClassVar[str] = "app.payload-lost"
+
+
+class NotOursError(EngineRefusedError):
+    """Something of that name is there already that is not of this cluster: it is not touched."""
+
+    code: ClassVar[str] = "app.not-ours"
+
+
+class ExternalMissingError(EngineRefusedError):
+    """A secret or config that the file calls external is not there."""
+
+    code: ClassVar[str] = "app.external-missing"
 
 
 def payload_context(app: str, digest: str) -> str:
@@ -97,7 +108,7 @@ class EngineActs:
                 assert_never(step)
 
     async def body(
-        self, at: Situation, revision: Revision, spec: ServiceSpec, *, node: str | None
+        self, at: Situation, revision: Revision, spec: ServiceSpec, *, node: str | None, replicas: int
     ) -> Mapping[str, Any]:
         """Return what the engine is sent for a service."""
         return service_body(
@@ -105,7 +116,7 @@ class EngineActs:
             spec,
             at.snapshot,
             cluster=self.cluster,
-            replicas=at.wanted(spec),
+            replicas=replicas,
             node=node,
             external=await self._external(revision, spec),
         )
@@ -125,7 +136,7 @@ class EngineActs:
         except ConflictError as error:
             there = await self._engine.networks.inspect(step.name)
             if there.labels.get(LABEL_CLUSTER) != self.cluster:
-                raise GroundMissingError(
+                raise NotOursError(
                     f"a network {step.name} that is not ours is there: remove it, or call it external"
                 ) from error
 
@@ -137,18 +148,30 @@ class EngineActs:
         if hashlib.sha256(content).hexdigest() != step.digest.removeprefix("sha256:"):
             raise PayloadLostError(f"the content of {step.name} is not what its digest says: deploy its file again")
         labels = labels_of(self.cluster, at.app.name, step.kind)
+        spec = at.revisions[step.revision].spec
+        template = (spec.secrets if step.kind == "secret" else spec.configs)[step.key].template or ""
         with suppress(ConflictError):
-            await self._payloads(step.kind).create(step.name, content, labels=labels)
+            await self._payloads(step.kind).create(step.name, content, labels=labels, template=template)
 
     async def _put_service(self, step: PutService, at: Situation) -> None:
         revision = at.revisions[step.revision]
-        body = await self.body(at, revision, revision.spec.services[step.service], node=step.node)
+        spec = revision.spec.services[step.service]
+        body = await self.body(at, revision, spec, node=step.node, replicas=step.replicas)
         there = at.snapshot.services.get(step.name)
-        login = self._images.registry_auth()
         if there is None:
-            await self._engine.services.create(body, registry_auth=login)
+            await self._create_service(body, step.name)
         else:
+            login = self._images.registry_auth()
             await self._engine.services.update(there.id, there.version, body, registry_auth=login)
+
+    async def _create_service(self, body: Mapping[str, Any], name: str) -> None:
+        try:
+            await self._engine.services.create(body, registry_auth=self._images.registry_auth())
+        except ConflictError as error:
+            there = await self._engine.services.inspect(name)
+            if there.labels.get(LABEL_CLUSTER) != self.cluster:
+                raise NotOursError(f"a service {name} that is not ours is there: remove or rename it") from error
+            raise
 
     async def _scale(self, step: ScaleService, at: Situation) -> None:
         there = at.snapshot.services.get(step.name)
@@ -168,7 +191,12 @@ class EngineActs:
         for kind, payload in wanted:
             if payload.digest is None:
                 name = payload_name(revision.app, payload)
-                held = await self._payloads(kind).inspect(name)
+                try:
+                    held = await self._payloads(kind).inspect(name)
+                except NotFoundError as error:
+                    raise ExternalMissingError(
+                        f"there is no {kind} {name}: set it with hunqi secret, or in the file"
+                    ) from error
                 found[name] = Target(id=held.id, name=name)
         return found
 

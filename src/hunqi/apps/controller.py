@@ -21,7 +21,7 @@ from hunqi.apps.diagnose import Diagnosing
 from hunqi.apps.drift import DriftWatch
 from hunqi.apps.errors import AppNotFoundError, RevisionNotFoundError
 from hunqi.apps.logkeeping import LogKeeper
-from hunqi.apps.model import Revision
+from hunqi.apps.model import DeployState, Revision
 from hunqi.apps.observing import Watched
 from hunqi.apps.operations import Problem
 from hunqi.apps.plan import plan
@@ -112,6 +112,8 @@ class Controller:
         self._began = parts.clock()
         self._waits: Waits | None = None
         self._drift: Final = DriftWatch()
+        self._unoffered: set[str] | None = None
+        self._offered_all = asyncio.Event()
         self._unpinned: Final = asyncio.Event()
 
     # for others
@@ -129,6 +131,10 @@ class Controller:
         """Whether no app waits to be looked at."""
         return self._queue.idle
 
+    async def offered_all(self) -> None:
+        """Wait until every app there was when ``run`` began has been looked at and offered."""
+        await self._offered_all.wait()
+
     async def run(self) -> None:
         """Reconcile until cancelled."""
         self._began = self._parts.clock()
@@ -143,12 +149,18 @@ class Controller:
                     group.create_task(self._work())
         finally:
             self._queue.close()
+            self._unoffered = None
+            self._offered_all.clear()
 
     # loops
     async def _resync(self) -> None:
         while True:
             try:
-                for name in await self._store.names():
+                names = await self._store.names()
+                if self._unoffered is None:
+                    self._unoffered = set(names)
+                    self._note_offered("")
+                for name in names:
                     self._queue.mark(name)
             except HunqiError as error:
                 _log.warning("apps could not be listed: %s", error)
@@ -178,13 +190,21 @@ class Controller:
     async def _look_safely(self, app: str) -> None:
         try:
             await self.look(app)
+            self._note_offered(app)
         except AppNotFoundError:
             self._forget(app)
+            self._note_offered(app)
         except HunqiError as error:
             self._retry(app, error)
         except Exception:
             _log.exception("app=%s: a look at it failed in a way that nobody foresaw", app)
             self._retry(app, None)
+
+    def _note_offered(self, app: str) -> None:
+        if self._unoffered is not None:
+            self._unoffered.discard(app)
+            if not self._unoffered:
+                self._offered_all.set()
 
     # one look
     async def look(self, app: str) -> Outcome:
@@ -288,19 +308,27 @@ class Controller:
     async def _refused(
         self, made: Plan, step: Step, error: EngineRefusedError, kept: Kept, done: tuple[str, ...]
     ) -> Outcome:
-        """End a deploy whose service Docker will not have; otherwise it is a problem that is told."""
-        if kept.deploy is not None and isinstance(step, PutService) and step.revision == kept.deploy.revision:
-            fail = Fail(
-                service=step.service,
-                code="deploy.refused",
-                sentence=f"Docker refuses {step.service}: {error}",
-                remedy="change what it refuses in the file and deploy again",
-            )
-            problem = Problem(code=fail.code, message=fail.sentence, remedy=fail.remedy, service=step.service)
-            with suppress(OvertakenError):
-                await self._transitions.do(fail, kept, problem)
-            return Outcome(plan=made, sentence=fail.sentence, done=(*done, fail.sentence))
-        return Outcome(plan=made, sentence=str(error), done=done, problem=error)
+        """End a deploy that cannot be had as it is; otherwise it is a problem that is told."""
+        deploy = kept.deploy
+        if (
+            deploy is None
+            or not isinstance(step, (PutService, CreateNetwork, CreatePayload))
+            or step.revision != deploy.revision
+            or deploy.state is not DeployState.STARTING
+        ):
+            return Outcome(plan=made, sentence=str(error), done=done, problem=error)
+        service = step.service if isinstance(step, PutService) else ""
+        problem = Problem(
+            code="deploy.refused" if type(error) is EngineRefusedError else error.code,
+            message=f"{step.name} cannot be made: {error}",
+            remedy="change what is refused and deploy again",
+            service=service,
+        )
+        fail = Fail(service=service, code=problem.code, sentence=problem.message, remedy=problem.remedy)
+        with suppress(OvertakenError):
+            await self._transitions.do(fail, kept, problem)
+        self._queue.mark(kept.app.name)
+        return Outcome(plan=made, sentence=fail.sentence, done=(*done, fail.sentence))
 
     # what comes next
     def _follow(self, app: str, outcome: Outcome, situation: Situation, memory: _Memory) -> None:

@@ -15,7 +15,7 @@ from hunqi.apps.building import GroundMissingError
 from hunqi.apps.model import Mode, Revision, ServiceSpec
 from hunqi.apps.pinning import pinned_node
 from hunqi.apps.situation import Situation
-from hunqi.engine.errors import NotFoundError
+from hunqi.engine.errors import EngineRefusedError, NotFoundError
 from hunqi.engine.model import JSON, LABEL_APP, LABEL_HASH, LABEL_PREFIX, Service
 
 TRIES: Final = 3
@@ -42,6 +42,8 @@ class DriftWatch:
     async def of(self, at: Situation, acts: EngineActs) -> dict[str, str]:
         """Return, by name of the Swarm service, what somebody else changed of it, in a sentence."""
         found: dict[str, str] = {}
+        own = (each for each in at.snapshot.networks.values() if each.labels.get(LABEL_APP) == at.app.name)
+        ground = ",".join(sorted(each.id for each in own))
         for revision in (at.live, at.target):
             for key in revision.spec.services if revision else ():
                 name = at.name(revision, key) if revision else ""
@@ -49,13 +51,6 @@ class DriftWatch:
                 if revision is None or standing is None or name in found:
                     continue
                 spec = revision.spec.services[key]
-                ground = ",".join(
-                    sorted(
-                        network.id
-                        for network in at.snapshot.networks.values()
-                        if network.labels.get(LABEL_APP) == at.app.name
-                    )
-                )
                 seen = (standing.service.version, ground)
                 if spec.mode not in _LASTING or self._right.get(name) == seen:
                     continue
@@ -70,8 +65,8 @@ class DriftWatch:
         self, at: Situation, acts: EngineActs, revision: Revision, spec: ServiceSpec, service: Service
     ) -> tuple[str, ...]:
         try:
-            body = await acts.body(at, revision, spec, node=pinned_node(at, spec))
-        except (GroundMissingError, NotFoundError):
+            body = await acts.body(at, revision, spec, node=pinned_node(at, spec), replicas=at.wanted(spec))
+        except (GroundMissingError, NotFoundError, EngineRefusedError):
             return ()
         return drift_of(service, body)
 

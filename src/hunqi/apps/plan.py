@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from hunqi.apps.batches import Batches
 from hunqi.apps.model import DeployState, Order, Revision, ServiceSpec
 from hunqi.apps.operations import Replacing, ServiceProgress
 from hunqi.apps.pinning import choose_pins, pinned_node
@@ -26,6 +27,8 @@ from hunqi.apps.steps import Advance, Fail, NoteStarted, PinVolumes, Plan, PutSe
 
 SWITCH_TIMEOUT_S: Final = 60.0
 """How long every live gateway may take to work by the new routes."""
+STARTING_TIMEOUT_S: Final = 600.0
+"""How long a deploy may take to start, beside the time that its services have."""
 SPREAD_TIMEOUT_S: Final = 1800.0
 """How long a revision's images may take to be on enough nodes."""
 
@@ -46,6 +49,7 @@ class _Planning:
         self._waits: list[str] = []
         self._states: list[ServiceProgress] = []
         self._retiring = Retiring(situation)
+        self._batches = Batches(situation)
         self._next_deadline: float | None = None
 
     def plan(self) -> Plan:
@@ -87,11 +91,25 @@ class _Planning:
         at = self._at
         if at.live is not None:
             self._keep(at.live, target)
+        self._give_up_in_time(deploy, target)
+        names = {at.name(each, name) for each in (at.live, target) if each for name in each.origin}
+        self._retire_all_but(at.live, names)
         if self._bring(target, deploy) and not self._steps:
             self._steps.append(
                 Advance(state=DeployState.SWITCHING, sentence=f"revision {target.number} is healthy: switching to it")
             )
         return self._done(at.live, coming=target)
+
+    def _give_up_in_time(self, deploy: DeployRecord, target: Revision) -> None:
+        """Fail a deploy that nothing else ends: each service has its time, and all together have a little more."""
+        most = STARTING_TIMEOUT_S + sum(each.ready_timeout_s for each in target.spec.services.values())
+        if self._at.now - deploy.progress.changed_at > most:
+            self._fail(
+                "",
+                "deploy.not-started",
+                f"revision {target.number} was not healthy within {most:.0f} s: {deploy.progress.sentence}",
+                "mend what it waits for and deploy again",
+            )
 
     def _switch(self, deploy: DeployRecord, target: Revision) -> Plan:
         at = self._at
@@ -135,9 +153,7 @@ class _Planning:
             names = {
                 each for each in names if (held := at.standings.get(each)) is None or held.service.replicas is not None
             }
-        surplus = [each for each in at.standings.values() if each.name not in names]
-        for each in surplus:
-            self._retiring.remove(each)
+        surplus = self._retire_all_but(goal, names)
         self._steps.extend(self._retiring.steps)
         self._waits.extend(self._retiring.waits)
         if at.deploy is None and not surplus and not self._steps:
@@ -147,6 +163,18 @@ class _Planning:
         return self._done(goal, settled=calm and not surplus)
 
     # services
+    def _retire_all_but(self, serves: Revision | None, names: set[str]) -> list[Standing]:
+        """Have what is not among ``names`` leave; what still serves in place of tasks that come back, bit by bit."""
+        at = self._at
+        surplus = [each for each in at.standings.values() if each.name not in names]
+        for each in surplus:
+            if serves is not None and self._batches.lingering(serves, each.key) is each:
+                missing = at.wanted(serves.spec.services[each.key]) - at.judge(serves, each.key).count
+                self._shrink(each, max(1, missing))
+            else:
+                self._retiring.remove(each)
+        return surplus
+
     def _keep(self, base: Revision, target: Revision) -> None:
         """Keep what serves as it should be while the new comes up, but for what is being replaced stop-first."""
         at = self._at
@@ -162,8 +190,17 @@ class _Planning:
             standing = at.standings.get(name)
             if standing is None:
                 self._put(base, spec, repair=True)
+            elif self._batches.apply(service):
+                self._shrink(standing, self._batches.wanted_old(service))
             elif not (self._turn_has_come(target, service) and self._stops_first(target.spec.services[service])):
                 self._correct(base, spec, standing)
+
+    def _shrink(self, standing: Standing, wanted: int) -> None:
+        """Make room for the next batch: never more old ones again, those that are wanted less go."""
+        before = standing.service.replicas
+        if before is not None and wanted < before:
+            sentence = f"scaling {standing.name} from {before} to {wanted}: as many new ones are healthy"
+            self._steps.append(ScaleService(name=standing.name, replicas=wanted, sentence=sentence))
 
     def _turn_has_come(self, target: Revision, service: str) -> bool:
         spec = target.spec.services.get(service)
@@ -241,7 +278,7 @@ class _Planning:
                 name=name,
                 service=spec.name,
                 revision=revision.number,
-                replicas=at.wanted(spec),
+                replicas=self._replicas(spec, name),
                 node=pinned_node(at, spec),
                 repair=repair,
                 sentence=why or (f"{name} was not there: creating it again" if repair else f"starting {name}"),
@@ -251,9 +288,7 @@ class _Planning:
     def _correct(self, revision: Revision, spec: ServiceSpec, standing: Standing) -> None:
         """Undo what others changed, and set the replicas that are wanted."""
         at = self._at
-        wanted = at.wanted(spec)
-        if wanted:
-            wanted += at.facts.surge.get(standing.name, 0)
+        wanted = self._replicas(spec, standing.name)
         if drift := at.facts.drifted.get(standing.name):
             self._put(revision, spec, repair=True, why=drift)
         elif not scalable(spec) or standing.service.replicas == wanted:
@@ -267,6 +302,15 @@ class _Planning:
                     name=standing.name, replicas=wanted, sentence=f"scaling {standing.name} from {before} to {wanted}"
                 )
             )
+
+    def _replicas(self, spec: ServiceSpec, name: str) -> int:
+        """Return how many replicas are wanted now: before the switch never fewer than what serves is to have."""
+        at = self._at
+        if at.target is None or spec.name not in at.target.origin or at.name(at.target, spec.name) != name:
+            return at.wanted(spec)
+        new = self._batches.wanted_new(at.target.spec.services[spec.name])
+        kept = at.live is not None and spec.name in at.live.origin and at.name(at.live, spec.name) == name
+        return max(new, at.wanted(at.live.spec.services[spec.name])) if kept and at.live else new
 
     def _stops_first(self, spec: ServiceSpec) -> bool:
         deploy = self._at.deploy
@@ -282,7 +326,7 @@ class _Planning:
             return
         if judged.ready:
             return
-        left = started + spec.ready_timeout_s - at.now
+        left = started + spec.ready_timeout_s * self._batches.rounds(spec) - at.now
         if judged.failed is not None:
             self._fail(
                 spec.name,

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hunqi.apps.batches import batch_of
 from hunqi.apps.compose.compile import compile_project
 from hunqi.apps.compose.project import Project
 from hunqi.apps.compose.project import describe as describe_note
-from hunqi.apps.errors import AppNotFoundError, DeployStrictError, RoomError
+from hunqi.apps.errors import AppNotFoundError, DeployStrictError, PrivilegeError, RoomError
 from hunqi.apps.fitting import unplaceable
 from hunqi.apps.keeping import Keeping
 from hunqi.apps.limits import Limits
 from hunqi.apps.model import AppSpec, Compiled, Note, Order, Revision, ServiceSpec
 from hunqi.apps.names import parse_app_name
 from hunqi.apps.observing import Watched
-from hunqi.apps.operations import Checked, ServiceChange, Submission
+from hunqi.apps.operations import Checked, Replacing, ServiceChange, Submission
 from hunqi.apps.overlay import Overlay, effective, with_overlay
 from hunqi.apps.pinning import local_volumes
 from hunqi.apps.ports import Images
@@ -41,6 +42,8 @@ class Prepared:
     app: AppRecord | None
     notes: tuple[Note, ...]
     changes: tuple[ServiceChange, ...]
+    privileges: tuple[Note, ...] = ()
+    """What it asks of the machines that who deploys it cannot allow."""
 
 
 class Preparing:
@@ -86,20 +89,26 @@ class Preparing:
             app=record,
             notes=compiled.notes,
             changes=changes_of(effective(release.spec), live),
+            privileges=() if submission.privileged else beyond(compiled, overlay),
         )
 
     async def look(self, prepared: Prepared) -> None:
-        """Raise what stands against the release: ``QuotaError``, ``RouteTakenError``, ``RoomError``."""
+        """Raise what stands against the release.
+
+        Raises ``PrivilegeError``, ``QuotaError``, ``RouteTakenError``, ``RoomError``.
+        """
         release = prepared.release
+        if prepared.privileges:
+            asked = [describe_note(note) for note in prepared.privileges]
+            raise PrivilegeError("\n".join(["only an administrator may deploy an app that asks for this:", *asked]))
         spec = effective(release.spec)
         team = prepared.app.team if prepared.app else release.team
         scale = prepared.app.intent.scale if prepared.app else Intent().scale
         await self._limits.check_routes(release.app, spec)
         if team is not None:
             await self._limits.check_quota(team, release.app, spec, scale)
-        if release.replacing is None:
-            snapshot = await self._watched.snapshot()
-            check_room(spec, prepared, snapshot)
+        if release.replacing is not Replacing.STOP_FIRST:
+            check_room(spec, prepared, await self._watched.snapshot())
 
     async def check(self, app: str, submission: Submission) -> Checked:
         """Prepare, and say what stands against it instead of raising it."""
@@ -153,6 +162,12 @@ class Preparing:
         return replace(spec, services=services)
 
 
+def beyond(compiled: Compiled, overlay: Overlay) -> tuple[Note, ...]:
+    """Return what an app asks of the machines; a secret that is kept for the app is its own."""
+    kept = {f"secrets.{key}" for key, each in compiled.spec.secrets.items() if each.external in overlay.secrets}
+    return tuple(note for note in compiled.privileges if note.path not in kept)
+
+
 def changes_of(spec: AppSpec, live: Revision | None) -> tuple[ServiceChange, ...]:
     """Say what a deploy of ``spec`` does to each service."""
     origin = origin_of(spec, _FIRST, live)
@@ -180,15 +195,33 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
         if origin[name] != _FIRST or service.schedule is not None or (replaced and service.order is Order.STOP_FIRST):
             continue
         pinned = tuple(pins[key] for key in local_volumes(spec, service) if key in pins)
-        beside.append((service, scale.get(name, service.replicas), pinned))
+        replicas = scale.get(name, service.replicas)
+        if replaced and prepared.release.replacing is Replacing.BATCHES:
+            check_ports(service, prepared)
+            replicas = min(replicas, batch_of(replicas))
+        beside.append((service, replicas, pinned))
     sentences = unplaceable(beside, snapshot)
     if sentences:
         ways = (
-            "; deploy with --order stop-first (each service is stopped before its new one starts), or make room"
+            "; deploy with --order batches (a quarter at a time) or stop-first (old before new), or make room"
             if prepared.live is not None
             else "; reserve less, or add a node"
         )
         raise RoomError(f"there is no room: {'; '.join(sentences)}{ways}")
+
+
+def check_ports(service: ServiceSpec, prepared: Prepared) -> None:
+    """Raise ``RoomError`` if old and new tasks cannot share the traffic: they listen at other ports."""
+    before = prepared.live.spec.services.get(service.name) if prepared.live else None
+    if before is None:
+        return
+    one = {route.port for route in before.routes} | set(before.internal_ports)
+    other = {route.port for route in service.routes} | set(service.internal_ports)
+    if one != other:
+        raise RoomError(
+            f"{service.name} listens at other ports than before, so its revisions cannot serve together in batches: "
+            "deploy with --order stop-first"
+        )
 
 
 def _why(before: ServiceSpec, after: ServiceSpec) -> str:

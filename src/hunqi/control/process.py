@@ -57,6 +57,8 @@ from hunqi.state.sealing import Sealer, load_sealer
 
 _DOCKER_RETRY_S: Final = 1.0
 _LOOK_S: Final = 2.0
+_OFFERED_S: Final = 120.0
+"""How long the gateways keep their last table when an app cannot be looked at."""
 _STOP_S: Final = 5
 SWARM_PORT: Final = 2377
 _log: Final = logging.getLogger(__name__)
@@ -196,7 +198,7 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             surge=machines.surge,
         )
     )
-    certificates = Certificates(held, opened.sealer, publisher, now=_now)
+    certificates = Certificates(held, opened.sealer, publisher, cluster=settings.cluster, now=_now, acme=settings.acme)
     joins = Joins(
         JoinWorld(
             store=store,
@@ -275,12 +277,23 @@ async def _lead(parts: Parts, lease: Lease) -> None:
     _log.info("leading in epoch %d", lease.epoch)
     await parts.machines.load()
     async with asyncio.TaskGroup() as group:
-        group.create_task(parts.publisher.run(), name="publisher")
+        group.create_task(_publish(parts), name="publisher")
         group.create_task(parts.rosters.run(parts.agents), name="rosters")
         group.create_task(parts.images.run(), name="images")
         group.create_task(parts.machines.run(), name="nodes")
         group.create_task(parts.certificates.run(), name="certificates")
         group.create_task(parts.apps.run(), name="apps")
+
+
+async def _publish(parts: Parts) -> None:
+    # A table that lacks apps or certificates would take them from the gateways, which serve by the last one until then.
+    await parts.certificates.give()
+    try:
+        async with asyncio.timeout(_OFFERED_S):
+            await parts.apps.controller.offered_all()
+    except TimeoutError:
+        _log.warning("some apps could not be looked at in %.0f s: the gateways are told of the others", _OFFERED_S)
+    await parts.publisher.run()
 
 
 async def _follow(parts: Parts) -> None:

@@ -132,7 +132,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A network; ``subnets`` in CIDR."""
+    """A network; ``subnets`` in CIDR. An overlay has neither driver nor subnets for a moment after its creation."""
 
     id: str
     name: str
@@ -152,6 +152,8 @@ class Payload:
     name: str
     labels: Mapping[str, str]
     data: bytes | None = field(default=None, repr=False)
+    template: str = ""
+    """The driver that expands it for each task: ``golang``, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

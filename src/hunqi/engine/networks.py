@@ -44,7 +44,7 @@ class Networks:
     ) -> str:
         """Create a network and return its id; ``options`` are the driver's (``{"encrypted": ""}``).
 
-        The Swarm gives it its subnet a moment later.
+        The Swarm gives it its driver and its subnet a moment later: until then they are empty.
 
         Raises ``ConflictError`` where the name is taken, ``NotManagerError`` for an overlay on a worker.
         """

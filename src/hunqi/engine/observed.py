@@ -115,8 +115,10 @@ class Observed:
 
     @property
     def unallocated(self) -> set[str]:
-        """Ids of overlays that the Swarm has given no subnet yet; no event tells when it has."""
-        return {id_ for id_, network in self.networks.items() if network.driver == "overlay" and not network.subnets}
+        """Ids of networks that the Swarm has given no driver and subnet yet; no event tells when it has."""
+        return {
+            id_ for id_, each in self.networks.items() if each.scope == "swarm" and not (each.driver and each.subnets)
+        }
 
     @property
     def orphans(self) -> list[Task]:

@@ -8,6 +8,7 @@ when the routes are in force. Each step is taken from what is found, so it can b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Final
 
 from hunqi.gateway.admin import Admin, AdminUnreachableError, Clusters, Host
 from hunqi.gateway.files import ResourceFiles
+from hunqi.gateway.limits import make_room
 from hunqi.gateway.model import (
     EndpointHealth,
     EndpointState,
@@ -49,9 +51,13 @@ class Envoy:
         self._wanted: RouteTable | None = None
         self._rendered: dict[str, list[JSON]] = {}
         self._cold: frozenset[str] = frozenset()
+        self._warm: frozenset[str] = frozenset()
+        """Clusters that Envoy was once seen to have and that are still asked for."""
         self._settled = False
         self._in_force = 0
-        self._rejections: dict[str, int] = {}
+        self._rejections: dict[str, int] | None = None
+        """How often what was refused before this table; unknown until asked."""
+        self._counts: dict[str, int] = {}
         self._problem = ""
 
     @property
@@ -60,15 +66,22 @@ class Envoy:
         return self._settled
 
     async def apply(self, table: RouteTable) -> None:
-        """Write what ``table`` asks for. Returns before Envoy has all of it. Raises ``OSError``."""
+        """Write what ``table`` asks for. Returns before Envoy has all of it.
+
+        Raises ``OSError``, ``TooManyFilesError``.
+        """
         async with self._lock:
             rendered = await asyncio.to_thread(render, table, self._place)
+            # Those that are going are watched until they have gone.
+            await asyncio.to_thread(make_room, len(rendered.keys() | self._files.versions.keys()))
             self._settled = False
             self._wanted, self._rendered = table, rendered
             self._problem = ""
             await self._note_rejections()
             await asyncio.to_thread(self._write_clusters)
-            self._cold = await self._wait_warm(_WARM_S)
+            fresh = frozenset(table.clusters) - self._warm
+            self._cold = await self._wait_warm(fresh, _WARM_S) if fresh else frozenset()
+            self._warm = frozenset(table.clusters) - self._cold
             await asyncio.to_thread(self._write_routes)
 
     async def observe(self) -> GatewayReport:
@@ -79,7 +92,9 @@ class Envoy:
                 if not self._settled:
                     await self._settle(clusters)
             except AdminUnreachableError as error:
+                # It may come back as another process, which has nothing yet.
                 self._settled, self._in_force = False, 0
+                self._warm, self._rejections = frozenset(), None
                 return GatewayReport(node=self._place.node, version=0, running=False, endpoints=(), problem=str(error))
             return GatewayReport(
                 node=self._place.node,
@@ -95,6 +110,7 @@ class Envoy:
         if self._cold:
             cold = self._cold - clusters.names
             if cold != self._cold:
+                self._warm |= self._cold - cold
                 self._cold = cold
                 await asyncio.to_thread(self._write_routes)
         missing, rejected, warming = await self._progress()
@@ -134,9 +150,8 @@ class Envoy:
         gone = self._files.keep(self._rendered.keys())
         return changed or bool(gone)
 
-    async def _wait_warm(self, wait_s: float) -> frozenset[str]:
-        """Wait until every cluster of the table is ready; return those that are not after ``wait_s``."""
-        wanted = frozenset(self._wanted.clusters) if self._wanted else frozenset[str]()
+    async def _wait_warm(self, wanted: frozenset[str], wait_s: float) -> frozenset[str]:
+        """Wait until the clusters ``wanted`` are ready; return those that are not after ``wait_s``."""
         deadline = time.monotonic() + wait_s
         pause_s = 0.005
         while True:
@@ -161,14 +176,18 @@ class Envoy:
             if version not in texts and path in self._rendered and not path.startswith("sds/")
         }
         counts = _rejections(said)
-        rejected = {name for name, count in counts.items() if count > self._rejections.get(name, 0)}
+        known = self._rejections or {}
+        rejected = {name for name, count in counts.items() if count > known.get(name, 0)}
+        self._counts = counts
         return missing, rejected, bool(said.get("listener_manager.total_listeners_warming"))
 
     async def _note_rejections(self) -> None:
-        try:
-            self._rejections = _rejections(await self._admin.stats(r"update_rejected$"))
-        except AdminUnreachableError:
-            self._rejections = {}
+        """What was refused before is no news. Asked for once; after that the last answer will do."""
+        if self._rejections is not None:
+            self._rejections = self._counts
+            return
+        with contextlib.suppress(AdminUnreachableError):
+            self._counts = self._rejections = _rejections(await self._admin.stats(r"update_rejected$"))
 
 
 def without(table: RouteTable, clusters: Collection[str]) -> RouteTable:

@@ -54,12 +54,20 @@ class PlatformSettings:
     peers_port: int = 5001
     http_port: int = 80
     https_port: int = 443
+    ready_port: int = 8404
+    """Where the gateway says whether it is ready, for a load balancer before several; 0 for nowhere."""
     tcp_ports: tuple[int, int] = (20000, 20099)
     """First and last port of the range that ``ports:`` of an app may publish."""
     advertise: str | None = None
     """The address at which other machines of the cluster reach this one; None keeps agent and mirror on loopback."""
     database_url: str | None = field(default=None, repr=False)
     """``postgresql://…``; None keeps the state in SQLite below the data directory."""
+    acme_email: str | None = None
+    """Whom an ACME authority may write to; given, public hosts get their certificates there."""
+    acme_directory: str | None = None
+    """The authority's directory (a URL); None means Let's Encrypt, where ``acme_email`` is given."""
+    acme_ca_file: str | None = None
+    """What to trust of it instead of the system's authorities."""
     has_control: bool = True
     """Whether control runs on this machine (a worker has none)."""
 
@@ -153,7 +161,7 @@ def _tls(directory: Path, name: str) -> TlsPaths:
     return TlsPaths(cert=directory / f"{name}.pem", key=directory / f"{name}.key", ca=directory / "cluster-ca.pem")
 
 
-SHARED: Final = ("http_port", "https_port", "tcp_ports", "peers_port", "mirror")
+SHARED: Final = ("http_port", "https_port", "ready_port", "tcp_ports", "peers_port", "mirror")
 """What is the same on every machine of a cluster: images and routes are written for these ports."""
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hunqi.platform.up import Prepared, Tell
 
 _LISTEN: Final = "Where it listens"
+_CERTIFICATES: Final = "Certificates"
 
 HELP: Final = """Start the platform on this machine: accelerator, control, agent and gateway, under one supervisor.
 
@@ -65,6 +66,15 @@ HttpOption = Annotated[
 HttpsOption = Annotated[
     int | None, typer.Option("--https-port", metavar="PORT", help="The gateway's.", rich_help_panel=_LISTEN)
 ]
+ReadyOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ready-port",
+        metavar="PORT",
+        help="The gateway's /ready for a load balancer; 0: none.",
+        rich_help_panel=_LISTEN,
+    ),
+]
 TcpOption = Annotated[
     str | None,
     typer.Option(
@@ -80,6 +90,23 @@ AdvertiseOption = Annotated[
         " loopback.",
         rich_help_panel=_LISTEN,
     ),
+]
+AcmeEmailOption = Annotated[
+    str | None,
+    typer.Option(
+        "--acme-email",
+        metavar="ADDRESS",
+        help="Ask an ACME authority (Let's Encrypt) for certificates of public hosts; this is whom it may write to.",
+        rich_help_panel=_CERTIFICATES,
+    ),
+]
+AcmeDirectoryOption = Annotated[
+    str | None,
+    typer.Option("--acme-directory", metavar="URL", help="Another authority.", rich_help_panel=_CERTIFICATES),
+]
+AcmeCaOption = Annotated[
+    Path | None,
+    typer.Option("--acme-ca", metavar="FILE", help="What to trust of it.", rich_help_panel=_CERTIFICATES),
 ]
 DockerOption = Annotated[
     Path | None, typer.Option("--docker", metavar="SOCKET", help="Docker's socket.", show_default=False)
@@ -107,8 +134,12 @@ def up(
     peers_port: PeersOption = None,
     http_port: HttpOption = None,
     https_port: HttpsOption = None,
+    ready_port: ReadyOption = None,
     tcp_ports: TcpOption = None,
     advertise: AdvertiseOption = None,
+    acme_email: AcmeEmailOption = None,
+    acme_directory: AcmeDirectoryOption = None,
+    acme_ca_file: AcmeCaOption = None,
     docker: DockerOption = None,
     database_file: DatabaseOption = None,
     new_setup_token: Annotated[
@@ -126,8 +157,12 @@ def up(
         "peers_port": peers_port,
         "http_port": http_port,
         "https_port": https_port,
+        "ready_port": ready_port,
         "tcp_ports": _range(tcp_ports) if tcp_ports else None,
         "advertise": advertise,
+        "acme_email": acme_email,
+        "acme_directory": acme_directory,
+        "acme_ca_file": str(acme_ca_file.absolute()) if acme_ca_file else None,
         "docker_socket": docker,
         "database_url": _line_of(database_file) if database_file else None,
     }

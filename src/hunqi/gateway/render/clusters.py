@@ -36,7 +36,7 @@ _NO_SPILL: Final = 1_000_000
 _UNLIMITED: Final = 1_000_000
 """Connections and requests are bounded for the whole gateway (``bootstrap``), not for each cluster."""
 
-_DEAD_PEER_S: Final = 2
+_DEAD_PEER_S: Final = 1.5
 """After this without an acknowledgement the kernel gives a connection up: a node that was cut off silently."""
 _IPPROTO_TCP: Final = 6
 _TCP_USER_TIMEOUT: Final = 18
@@ -70,7 +70,7 @@ _COMMON: Final[JSON] = {
         "max_ejection_percent": 100,
     },
     "upstream_connection_options": {
-        "tcp_keepalive": {"keepalive_time": 1, "keepalive_interval": 1, "keepalive_probes": _DEAD_PEER_S}
+        "tcp_keepalive": {"keepalive_time": 1, "keepalive_interval": 1, "keepalive_probes": 2}
     },
     "upstream_bind_config": {
         "socket_options": [
@@ -78,7 +78,7 @@ _COMMON: Final[JSON] = {
                 "description": "give up on a silent peer",
                 "level": _IPPROTO_TCP,
                 "name": _TCP_USER_TIMEOUT,
-                "int_value": _DEAD_PEER_S * 1000,
+                "int_value": int(_DEAD_PEER_S * 1000),
                 "state": "STATE_PREBIND",
             }
         ]
@@ -184,8 +184,8 @@ def _health_check(health: HealthSpec, host: str, protocol: Protocol) -> JSON:
         "interval": seconds(health.interval_s),
         "no_traffic_interval": seconds(health.interval_s),
         "no_traffic_healthy_interval": seconds(health.interval_s),
-        "unhealthy_interval": seconds(min(health.interval_s, 0.25)),
-        "unhealthy_edge_interval": seconds(min(health.interval_s, 0.25)),
+        "unhealthy_interval": seconds(min(health.interval_s, 0.5)),
+        "unhealthy_edge_interval": seconds(min(health.interval_s, 0.5)),
         "healthy_threshold": health.healthy_after,
         "unhealthy_threshold": health.unhealthy_after,
         "reuse_connection": False,
