@@ -15,6 +15,7 @@ from hunqi.mirror.process.worker import run_worker
 from hunqi.mirror.settings import Address, MirrorSettings
 
 if TYPE_CHECKING:
+    from hunqi.control.certificates import AcmeWish
     from hunqi.control.settings import ControlSettings
     from hunqi.engine.client import Docker
     from hunqi.platform.founding import Membership
@@ -112,8 +113,22 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         log_dir=platform.log_dir / "apps",
         backup_dir=platform.data_dir / "backups",
         edge=edge,
+        acme=_acme(platform),
         is_open=platform.advertise is not None,
         shared=shared_settings(platform),
+    )
+
+
+def _acme(platform: PlatformSettings) -> AcmeWish | None:
+    from hunqi.control.certificates import AcmeWish
+    from hunqi.gateway.acme import LETS_ENCRYPT
+
+    if platform.acme_email is None and platform.acme_directory is None:
+        return None
+    return AcmeWish(
+        directory=platform.acme_directory or LETS_ENCRYPT,
+        email=platform.acme_email or "",
+        ca_file=platform.acme_ca_file,
     )
 
 

@@ -196,9 +196,10 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             clock=time.time,
             tcp_ports=lambda: settings.edge.tcp_ports,
             surge=machines.surge,
+            surge=machines.surge,
         )
     )
-    certificates = Certificates(held, opened.sealer, publisher, now=_now)
+    certificates = Certificates(held, opened.sealer, publisher, cluster=settings.cluster, now=_now, acme=settings.acme)
     joins = Joins(
         JoinWorld(
             store=store,
