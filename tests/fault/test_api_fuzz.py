@@ -1,4 +1,4 @@
-"""The whole interface under generated requests: no 5xx, every error a problem, nothing of another team.
+"""The whole interface under generated requests, sound and not: no 5xx, each error a problem, nothing of another team.
 
 The server runs in a thread of its own, since the generator's client blocks.
 """
