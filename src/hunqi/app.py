@@ -8,17 +8,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from hunqi.mirror.process.child import begin_logging
-from hunqi.mirror.process.fetcher import run_fetcher
-from hunqi.mirror.process.supervisor import Supervisor
-from hunqi.mirror.process.worker import run_worker
-from hunqi.mirror.settings import Address, MirrorSettings
+from hunqi.mirror.process.child import begin_logging, keep_one_arena
 
 if TYPE_CHECKING:
     from hunqi.control.certificates import AcmeWish
     from hunqi.control.settings import ControlSettings
     from hunqi.engine.client import Docker
-    from hunqi.platform.founding import Membership
+    from hunqi.mirror.settings import Address, MirrorSettings
+    from hunqi.platform.membership import Membership
     from hunqi.platform.settings import PlatformSettings
 
 
@@ -33,6 +30,11 @@ def serve_mirror(
     ``reload`` reads the settings again (SIGHUP). ``on_listening`` is told the address once clients may come.
     Raises ``AlreadyServingError`` and ``ListenError``.
     """
+    # Late, as everything here: the other processes share nothing of it, and memory counts.
+    from hunqi.mirror.process.fetcher import run_fetcher
+    from hunqi.mirror.process.supervisor import Supervisor
+    from hunqi.mirror.process.worker import run_worker
+
     begin_logging()
     return Supervisor(
         settings=settings,
@@ -51,6 +53,7 @@ def serve_agent(platform: PlatformSettings) -> int:
     from hunqi.gateway.node import NodeGateway
 
     begin_logging()
+    keep_one_arena()
     membership = _membership(platform)
     settings = AgentSettings(
         data_dir=platform.agent_dir,
@@ -81,6 +84,7 @@ def serve_control(platform: PlatformSettings) -> int:
     from hunqi.platform.founding import make_keys
 
     begin_logging()
+    keep_one_arena()
     membership = _membership(platform)
     authority = make_keys(platform, membership, now=datetime.now(UTC))
     asyncio.run(run_control(_control_settings(platform, membership), authority))
@@ -134,7 +138,7 @@ def _acme(platform: PlatformSettings) -> AcmeWish | None:
 
 def _membership(platform: PlatformSettings) -> Membership:
     from hunqi.platform.errors import SettingsError
-    from hunqi.platform.founding import load_membership
+    from hunqi.platform.membership import load_membership
 
     membership = load_membership(platform)
     if membership is None:

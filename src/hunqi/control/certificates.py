@@ -90,6 +90,13 @@ class Certificates:
             except TimeoutError:
                 continue
 
+    async def give(self) -> None:
+        """Give the publisher what there is, before it knows of any route."""
+        held = await self._held()
+        hosts = {host for each in held for host in each.hosts}
+        plan = plan_certificates(hosts, held, now=self._now(), acme=False)
+        self._publisher.configure(certificates=plan.serve)
+
     async def certificates(self) -> Sequence[CertificateView]:
         """Return all, without keys."""
         async with self._database.read() as connection:
@@ -131,6 +138,8 @@ class Certificates:
 
     async def _round(self) -> None:
         held = await self._held()
+        if self._publisher.table is None:
+            return
         hosts = frozenset(self._hosts())
         plan = plan_certificates(hosts, held, now=self._now(), acme=self._acme is not None)
         if plan.serve != self._served:

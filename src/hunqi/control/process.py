@@ -196,7 +196,6 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             clock=time.time,
             tcp_ports=lambda: settings.edge.tcp_ports,
             surge=machines.surge,
-            surge=machines.surge,
         )
     )
     certificates = Certificates(held, opened.sealer, publisher, cluster=settings.cluster, now=_now, acme=settings.acme)

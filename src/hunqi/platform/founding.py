@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final
 
@@ -20,11 +19,10 @@ from hunqi.engine.model import LABEL_CLUSTER, LABEL_KIND
 from hunqi.errors import UserError
 from hunqi.identity.directory import open_directory
 from hunqi.identity.registry import RegistryLogins
-from hunqi.kit import codec
 from hunqi.kit.files import write_atomic
 from hunqi.nodes.authority import ClusterAuthority, make_request
 from hunqi.nodes.identity import Credential, Role, TlsPaths
-from hunqi.platform.errors import SettingsError
+from hunqi.platform.membership import Membership, load_membership, save_membership
 from hunqi.platform.settings import LOOPBACK, PlatformSettings, write_private
 from hunqi.state.database import open_database
 from hunqi.state.sealing import Sealer, load_sealer
@@ -38,29 +36,6 @@ class OtherClusterError(UserError):
     """The Swarm that is here belongs to another Hunqi than this data directory."""
 
     code: ClassVar[str] = "platform.other-cluster"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Membership:
-    """Which cluster this machine belongs to, and its node's id in the Swarm."""
-
-    cluster: str
-    node: str
-
-
-def load_membership(settings: PlatformSettings) -> Membership | None:
-    """Return what this machine belongs to, or None before its first ``hunqi up`` or ``hunqi join``."""
-    try:
-        return codec.loads(Membership, settings.cluster_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, codec.CodecError) as error:
-        raise SettingsError(f"{settings.cluster_file} cannot be read: {error}") from error
-
-
-def save_membership(settings: PlatformSettings, membership: Membership) -> None:
-    """Write what this machine belongs to. Raises ``SettingsError``."""
-    write_private(settings.cluster_file, codec.dumps(membership) + "\n")
 
 
 async def claim_swarm(settings: PlatformSettings, docker: Docker, *, node: str) -> Membership:

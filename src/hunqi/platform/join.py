@@ -11,7 +11,7 @@ from hunqi.engine.client import Docker
 from hunqi.nodes.joining import Joiner, join_cluster
 from hunqi.platform import founding, ports, settings
 from hunqi.platform.errors import SettingsError
-from hunqi.platform.founding import Membership
+from hunqi.platform.membership import Membership, save_membership
 from hunqi.platform.settings import LOOPBACK, PlatformSettings, with_shared
 from hunqi.platform.swarm import own_address
 from hunqi.platform.up import gateway_ports
@@ -50,7 +50,7 @@ async def join(chosen: PlatformSettings, token: str) -> JoinedMachine:
         joined = await join_cluster(token, joiner)
     final = with_shared(wanted, joined.answer.settings)
     membership = Membership(cluster=joined.answer.cluster, node=joined.node)
-    founding.save_membership(final, membership)
+    save_membership(final, membership)
     founding.write_registry_key(final, str(joined.answer.settings.get("registry_key", "")))
     settings.save(final)
     return JoinedMachine(settings=final, membership=membership, role=joined.answer.role)

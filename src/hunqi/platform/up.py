@@ -19,7 +19,7 @@ from hunqi.engine.model import LABEL_CLUSTER, EngineInfo
 from hunqi.platform import founding, ports, settings
 from hunqi.platform.docker import DockerHost
 from hunqi.platform.errors import DockerMissingError
-from hunqi.platform.founding import Membership
+from hunqi.platform.membership import Membership, load_membership
 from hunqi.platform.settings import PlatformSettings
 from hunqi.platform.swarm import Found, Seat, take_seat
 
@@ -93,7 +93,7 @@ def require_manager_or_none(info: EngineInfo, chosen: PlatformSettings) -> None:
 
 async def gateway_ports(docker: Docker, chosen: PlatformSettings) -> frozenset[int]:
     """Return the ports that the gateway of an earlier run still holds: it serves on after ``hunqi down``."""
-    membership = founding.load_membership(chosen)
+    membership = load_membership(chosen)
     if membership is None:
         return frozenset()
     kept = await docker.containers.list({LABEL_CLUSTER: membership.cluster})
