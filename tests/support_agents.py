@@ -77,6 +77,8 @@ class World:
     app: str
     """Its own for each test: Docker says that a network is gone before its name is free."""
 
+    snapshot: Snapshot | None = None
+
     @property
     def backend(self) -> str:
         return f"{self.app}_web-r1"

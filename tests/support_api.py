@@ -96,7 +96,7 @@ async def serve(api: object) -> AsyncGenerator[tuple[str, uvicorn.Server]]:
     """Serve ``api`` on a free port of loopback."""
     config = uvicorn.Config(api, log_config=None, lifespan="off", timeout_graceful_shutdown=2, ws="websockets-sansio")
     server = uvicorn.Server(config)
-    # With its protocol named: asyncio turns Nagle's algorithm off only for these, which costs 40 ms a request otherwise.
+    # With its protocol named: asyncio turns Nagle's algorithm off only for these, else a request costs 40 ms more.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         async with asyncio.TaskGroup() as tasks:

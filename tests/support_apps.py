@@ -354,6 +354,7 @@ class World:
             held, version=held.version + 1, spec={**held.spec, "Mode": {"Replicated": {"Replicas": replicas}}}
         )
         wanted = [task for task in self.tasks[name] if task.desired_state is TaskState.RUNNING]
+        wanted.sort(key=lambda task: task.state is not TaskState.RUNNING)  # as Swarm does: those that run stay
         for task in wanted[replicas:]:
             self._set(name, task, desired_state=TaskState.SHUTDOWN)
         for slot in range(len(wanted), replicas):

@@ -64,6 +64,8 @@ class Bench:
     async def _tell(self, node: str, sentence: str) -> None:
         self.told.append(f"{node}: {sentence}")
 
+    snapshot: Snapshot | None = None
+
     async def refresh(self) -> Snapshot:
         services = await self.swarm.services.list({LABEL_CLUSTER: "c1"})
         tasks = await self.swarm.tasks.list()

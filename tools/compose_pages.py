@@ -40,7 +40,8 @@ takes these for errors. An unknown key is an error always.
   text.
 - **Variables.** What `${X}` names is asked of the client that deploys; what is not named never leaves it.
 - **Privileges.** Paths of the host, capabilities, kernel settings, the host's network, volume drivers with options and
-  objects that exist are what an app asks of the machines; the platform's owners decide who may.
+  objects that exist are what an app asks of the machines; only an administrator may deploy an app that does. A secret
+  that `hunqi secret` keeps for the app is the app's own.
 
 ## Keys
 

@@ -9,17 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hunqi
+from hunqi.api.problems import status_of
 from hunqi.errors import DependencyError, HunqiError, InvariantError, UserError
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 _HEAD = """# Errors
 
 Written by `.venv/bin/python tools/error_table.py`; do not edit. Codes are stable: one for each decision inside Hunqi.
-Registry clients see the distribution specification's codes instead (`BLOB_UNKNOWN`, `DENIED`, ...).
+Registry clients see the distribution specification's codes instead (`BLOB_UNKNOWN`, `DENIED`, ...). *HTTP* is the
+status at the [REST interface](api.md), for codes that can come from there.
 
-| code | who can act | means |
-|---|---|---|
+| code | who can act | HTTP | means |
+|---|---|---|---|
 """
+_ROOMS_OF_REST = ("api", "apps", "engine", "gateway", "identity", "nodes", "state")
 _WHO: tuple[tuple[type[HunqiError], str], ...] = (
     (UserError, "the caller"),
     (DependencyError, "nobody: try again"),
@@ -53,7 +56,13 @@ def _below(kind: type[HunqiError]) -> Iterator[type[HunqiError]]:
 def _row(code: str, errors: list[type[HunqiError]]) -> str:
     who = dict.fromkeys(_who(error) for error in errors)
     what = dict.fromkeys(" ".join((error.__doc__ or "").strip().split("\n\n")[0].split()) for error in errors)
-    return f"| `{code}` | {' / '.join(who)} | {' / '.join(what)} |\n".replace("``", "`")
+    status = dict.fromkeys(_status(error) for error in errors)
+    return f"| `{code}` | {' / '.join(who)} | {' / '.join(status)} | {' / '.join(what)} |\n".replace("``", "`")
+
+
+def _status(error: type[HunqiError]) -> str:
+    room = (*error.__module__.split("."), "")[1]
+    return str(status_of(error)) if room in _ROOMS_OF_REST else ""
 
 
 def _who(error: type[HunqiError]) -> str:

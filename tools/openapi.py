@@ -33,7 +33,7 @@ class _Nothing:
 def describe() -> dict[str, Any]:
     """Return the description of the interface."""
     nothing = cast("Any", _Nothing())
-    return build_api(nothing, nothing, nothing).openapi()
+    return build_api(nothing, nothing, nothing, nothing).openapi()
 
 
 def render(description: Mapping[str, Any]) -> str:

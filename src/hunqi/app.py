@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hunqi.mirror.process.child import begin_logging, keep_one_arena
 
 if TYPE_CHECKING:
+    from hunqi.control.certificates import AcmeWish
     from hunqi.control.settings import ControlSettings
     from hunqi.engine.client import Docker
     from hunqi.mirror.settings import Address, MirrorSettings
@@ -116,8 +117,22 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         log_dir=platform.log_dir / "apps",
         backup_dir=platform.data_dir / "backups",
         edge=edge,
+        acme=_acme(platform),
         is_open=platform.advertise is not None,
         shared=shared_settings(platform),
+    )
+
+
+def _acme(platform: PlatformSettings) -> AcmeWish | None:
+    from hunqi.control.certificates import AcmeWish
+    from hunqi.gateway.acme import LETS_ENCRYPT
+
+    if platform.acme_email is None and platform.acme_directory is None:
+        return None
+    return AcmeWish(
+        directory=platform.acme_directory or LETS_ENCRYPT,
+        email=platform.acme_email or "",
+        ca_file=platform.acme_ca_file,
     )
 
 

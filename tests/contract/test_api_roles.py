@@ -65,7 +65,7 @@ class _Nothing:
 
 def the_api() -> FastAPI:
     nothing: Any = _Nothing()
-    return build_api(nothing, nothing, nothing)
+    return build_api(nothing, nothing, nothing, nothing)
 
 
 @functools.cache

@@ -282,6 +282,9 @@ async def test_secrets_and_configs_are_kept_until_nobody_refers_to_them(engine: 
         assert (await payloads.inspect(name)).id == id_
         with pytest.raises(NotFoundError):
             await payloads.inspect("nothing")
+        expanded = await payloads.create(f"{name}-expanded", b"{{.Node.Hostname}}", labels=LABELS, template="golang")
+        assert ((await payloads.inspect(expanded)).template, held.template) == ("golang", "")
+        await payloads.remove(expanded)
     file = {"Name": "key", "UID": "0", "GID": "0", "Mode": 292}
     references = [{"SecretID": secret, "SecretName": "shop_key-1", "File": file}]
     service = await engine.services.create(spec("web", container={"Secrets": references}))

@@ -1,4 +1,4 @@
-"""The whole interface under generated requests, sound and unsound: no 5xx, every error a problem, nothing of another team.
+"""The whole interface under generated requests, sound and not: no 5xx, each error a problem, nothing of another team.
 
 The server runs in a thread of its own, since the generator's client blocks.
 """
@@ -46,7 +46,7 @@ def _tar(_context: Any, value: Any) -> bytes:
 
 
 _nothing: Any = _Nothing()
-DESCRIPTION: dict[str, Any] = build_api(_nothing, _nothing, _nothing).openapi()
+DESCRIPTION: dict[str, Any] = build_api(_nothing, _nothing, _nothing, _nothing).openapi()
 SCHEMA = schemathesis.openapi.from_dict(DESCRIPTION)
 OPERATIONS = {f"{each.ok().method.upper()} {each.ok().path}": each.ok() for each in SCHEMA.get_all_operations()}
 

@@ -41,7 +41,9 @@ services:
     command: ["sleep 600"]
     cap_add: [NET_ADMIN]
     cap_drop: [CHOWN]
-    configs: [{source: conf, target: /etc/conf.txt, uid: "7", gid: "8", mode: 0440}]
+    configs:
+      - {source: conf, target: /etc/conf.txt, uid: "7", gid: "8", mode: 0440}
+      - {source: expanded, target: /etc/expanded.txt}
     secrets: [{source: key, target: key.txt, uid: "9", gid: "10", mode: 0400}]
     cpus: 0.5
     dns: [10.255.255.1]
@@ -124,8 +126,10 @@ services:
         reservations:
           generic_resources: [{discrete_resource_spec: {kind: FPGA, value: 3}}]
           devices: [{driver: nvidia, count: 1, capabilities: [gpu]}]
-configs: {conf: {content: "config $$X"}}
-secrets: {key: {environment: KEY}}
+configs:
+  conf: {content: "config $$X"}
+  expanded: {content: "of {{.Service.Name}}", template_driver: golang}
+secrets: {key: {environment: KEY, template_driver: golang}}
 volumes: {data: {driver: local, labels: {vol: "1"}, driver_opts: {type: tmpfs, device: tmpfs, o: size=3m}}}
 networks:
   back: {internal: true, labels: {net: "1"}, ipam: {config: [{subnet: 10.213.7.0/24}]}, driver_opts: {com.example.n: v}}
@@ -179,7 +183,9 @@ def seen(one_node: Bed, tmp_path_factory: pytest.TempPathFactory) -> Generator[S
     archive.write_bytes(busybox_layer().data)
     one_node.give_image(archive, IMAGE, "CMD sleep 600")
     compiled = compile_folder(
-        Project(name="arrives", files={}, entry=("compose.yaml",)), folder, {"KEY": "k3y", "INHERITED": "yes"}
+        Project(name="arrives", files={}, entry=("compose.yaml",)),
+        folder,
+        {"KEY": "key of {{.Service.Name}}", "INHERITED": "yes"},
     )
     engine = Engine(one_node)
     deploy(engine, compiled)
@@ -478,6 +484,8 @@ ARRIVES: dict[str, Check] = {
     "volumes.*.name": lambda seen: seen.volume["Name"] == "arrives_data",
     "secrets.*.environment": file("stat", "/run/secrets/key.txt"),
     "configs.*.content": file("cat", "config $X"),
+    "configs.*.template_driver": file("cat", "of arrives_full-r1"),
+    "secrets.*.template_driver": file("cat", "key of arrives_full-r1"),
 }
 NEWER: dict[str, tuple[tuple[int, int], Check]] = {
     A + "healthcheck.start_interval": (
@@ -503,7 +511,7 @@ BEFORE = {
     A + "volumes.volume.subpath",  # the corpus: it needs a volume that has the path, and Docker 26
     *("services", "networks", "volumes", "secrets", "configs", "x-hunqi"),
     *("networks.*.name", "networks.*.external", "volumes.*.external"),
-    *(f"{kind}.*.{key}" for kind in ("secrets", "configs") for key in ("name", "external", "file", "template_driver")),
+    *(f"{kind}.*.{key}" for kind in ("secrets", "configs") for key in ("name", "external", "file")),
     "configs.*.environment",
 }
 

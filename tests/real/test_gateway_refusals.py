@@ -16,9 +16,10 @@ from hunqi.apps.model import Cors, Match, Protocol, RateLimit, RouteSpec
 from hunqi.gateway.envoy import Envoy
 from hunqi.gateway.faults import sound_routes
 from hunqi.gateway.files import ResourceFiles
-from hunqi.gateway.model import Edge, Route, RouteTable, Target
+from hunqi.gateway.model import Certificate, Edge, InternalRoute, Route, RouteTable, Target
 from hunqi.gateway.render import render
-from testbed.gateway import Gateway, backend, cluster, gateway, route, table
+from testbed.authority import Authority
+from testbed.gateway import Gateway, backend, cluster, free_port, gateway, route, table
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("gateway")]
 
@@ -157,6 +158,26 @@ async def test_nothing_that_is_found_sound_is_refused_by_envoy(envoy_at: Gateway
         # Ports are taken by others now and then; the point here is what Envoy says of words.
         few = [each for each in routes if each.spec.tcp_port in {None, 443}]
         await envoy_at.apply(table(cluster(task, hold_s=1.0), routes=tuple(few), edge=edge, version=2))
+
+
+async def test_certificates_and_chains_that_overlap_are_not_refused(envoy_at: Gateway, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+
+    def given(*hosts: str) -> Certificate:
+        issued = authority.issue(hosts=hosts or ("x.test",))
+        return Certificate(hosts=hosts, chain_pem=issued.cert_file.read_text(), key_pem=issued.key_file.read_text())
+
+    certificates = (given("a.test"), given("a.test", "b.test"), given("A.test"), given(), given(), given("*.a.test"))
+    port = free_port()
+    inside = InternalRoute(
+        app="a", service="w", host="w", port=port, subnets=("127.3.0.0/16",), protocol=Protocol.HTTP1, targets=()
+    )
+    internal = tuple(
+        replace(inside, protocol=protocol, app=app) for protocol in (Protocol.TCP, Protocol.HTTP1) for app in ("a", "b")
+    )
+    sni = RouteSpec(port=1, hosts=("a.test", "*.b.test"), protocol=Protocol.TCP, tls="passthrough")
+    routes = tuple(Route(app=app, service="s", spec=sni, targets=()) for app in ("a", "b"))
+    await envoy_at.apply(table(certificates=certificates, internal=internal, routes=routes, version=2))
 
 
 async def test_a_refused_table_is_said_and_the_last_one_serves_on(envoy_at: Gateway) -> None:

@@ -30,6 +30,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._clock = _Selector()
         super().__init__(self._clock)
+        # After months a float has no nanoseconds: a timer must not be missed by less than it can tell.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self._clock.now

@@ -14,6 +14,7 @@ from hunqi.apps.errors import (
     AppNotFoundError,
     DeployEndedError,
     ImageError,
+    PrivilegeError,
     QuotaError,
     RevisionNotFoundError,
     RoomError,
@@ -278,3 +279,32 @@ async def test_every_change_is_an_event_with_actor_and_reason(room: Cluster) -> 
     assert of_deploy[0] == "deploy.created"
     assert of_deploy[-1] == "deploy.succeeded"
     assert "service.started" in of_deploy
+
+
+HOST = """
+services:
+  web:
+    image: nginx:1
+    volumes: ["/etc:/etc-of-the-node:ro"]
+"""
+
+
+async def test_what_reaches_beyond_the_apps_containers_is_for_administrators(room: Cluster) -> None:
+    deploys = room.apps.operations.deploys
+
+    with pytest.raises(PrivilegeError, match="mounts /etc of the node"):
+        await deploys.deploy("shop", submission(HOST), ANN)
+    assert any("mounts /etc of the node" in each for each in (await deploys.check("shop", submission(HOST))).problems)
+
+    assert (await deploy(room, HOST, privileged=True)).state is DeployState.SUCCEEDED
+
+
+async def test_a_secret_that_is_kept_for_the_app_is_no_privilege(room: Cluster) -> None:
+    text = FILE.replace("  worker:", "    secrets: [key]\n  worker:") + "secrets: {key: {external: true}}\n"
+    assert (await deploy(room)).state is DeployState.SUCCEEDED
+    with pytest.raises(PrivilegeError, match="reads the secret 'key'"):
+        await room.apps.operations.deploys.deploy("shop", submission(text), ANN)
+
+    await room.apps.operations.secrets.put("shop", "key", b"value", ANN)
+
+    assert (await room.apps.operations.deploys.check("shop", submission(text))).problems == ()

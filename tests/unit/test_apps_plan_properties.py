@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hunqi.apps.model import AppSpec, Condition, Dependency, ServiceSpec
+from hunqi.apps.operations import Replacing
 from hunqi.apps.state import Desired
 from support_apps import IMAGE, World, service, spec, stop_first, web
 
 VERSIONS = st.integers(1, 3)
+REPLACING = st.sampled_from([None, None, Replacing.BATCHES, Replacing.STOP_FIRST])
 
 
 @st.composite
@@ -31,7 +33,7 @@ def specs(draw: Any) -> AppSpec:
 
 
 ACTS = st.one_of(
-    st.tuples(st.just("release"), specs()),
+    st.tuples(st.just("release"), st.tuples(specs(), REPLACING)),
     st.tuples(st.just("cancel"), st.none()),
     st.tuples(st.just("look"), st.integers(0, 4)),
     st.tuples(st.just("look"), st.none()),
@@ -46,7 +48,7 @@ ACTS = st.one_of(
 def act(world: World, what: str, value: Any) -> None:
     match what:
         case "release":
-            world.release(value)
+            world.release(value[0], replacing=value[1])
         case "cancel":
             if world.deploy is not None and world.deploy.revision != world.app.live:
                 world.cancel()
@@ -92,8 +94,11 @@ def test_every_state_has_an_end_and_leaves_nothing_behind(first: AppSpec, acts: 
 @given(
     releases=st.lists(specs(), min_size=1, max_size=3),
     acts=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40),
+    batches=st.booleans(),
 )
-def test_start_first_service_never_loses_capacity(releases: list[AppSpec], acts: list[tuple[int, bool]]) -> None:
+def test_start_first_service_never_loses_capacity(
+    releases: list[AppSpec], acts: list[tuple[int, bool]], batches: bool
+) -> None:
     """New revisions come at any time, looks are cut off anywhere, tasks are slow or quick."""
     world = World()
     world.release(releases[0])
@@ -104,7 +109,7 @@ def test_start_first_service_never_loses_capacity(releases: list[AppSpec], acts:
         if pending and index % 5 == 0:
             new = pending.pop()
             least = min(least, new.services["web"].replicas)
-            world.release(new)
+            world.release(new, replacing=Replacing.BATCHES if batches else None)
         world.look(steps=steps)
         world.pass_time(ready=ready)
         assert world.capacity("web") >= least

@@ -89,6 +89,20 @@ def test_a_route_that_cannot_be_served_is_named_and_harms_no_other() -> None:
     assert "blog's web has the same place" in problems["shop"][0]
 
 
+def test_two_listeners_never_want_one_port() -> None:
+    """Envoy would refuse all of them."""
+    port = RouteSpec(port=9, protocol=Protocol.TCP, tcp_port=20005)
+    specs = [service("a", routes=(port,), internal_ports=(20005, 61080, 8080))]
+    parts = [build_part(serving("shop", services=specs), snapshot({}))]
+    table, problems = assemble(parts, Edge(), (), version=1)
+    assert [each.port for each in table.internal] == [8080]
+    assert len(problems["shop"]) == 2
+    place = Place(node="n1")
+    (listeners,) = (render(table, place)["lds.json"],)
+    taken = [each["address"]["socket_address"]["port_value"] for each in listeners if "address" in each]
+    assert len(taken) == len(set(taken))
+
+
 @given(st.randoms(use_true_random=False), st.integers(0, 6), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_the_order_of_what_is_given_does_not_matter(chance: random.Random, apps: int, tasks: int) -> None:
@@ -123,14 +137,14 @@ def test_every_target_is_a_cluster_and_every_endpoint_a_running_task(
 
 
 def test_two_hundred_apps_are_rendered_in_no_time() -> None:
-    """The bar is 50 ms; the best of five, since the machine is shared, and twice that for a slow one."""
+    """The bar is 50 ms of a core; the best of five, and twice that for a slow machine."""
     table = big_table(200, 5, 3)
     place = Place(node="n1")
     took: list[float] = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.process_time()
         render(table, place)
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     assert min(took) < 0.1, f"{min(took) * 1000:.0f} ms"
 
 

@@ -301,15 +301,11 @@ def test_networks_are_overlays_that_gateways_can_join() -> None:
 
 
 def test_payloads_have_their_driver_of_templates() -> None:
-    body = payload_body(
-        "shop",
-        PayloadSpec(name="c", digest="sha256:" + "b" * 64, template="golang"),
-        "aGk=",
-        cluster="c",
-        kind="config",
-    )
+    expanded = PayloadSpec(name="c", digest="sha256:" + "b" * 64, template="golang")
+    body = payload_body("shop", expanded, "aGk=", cluster="c", kind="config")
 
-    assert body["Name"] == "shop_c-bbbbbbbbbbbb"
+    assert body["Name"] == payload_name("shop", expanded)
+    assert body["Name"] != payload_name("shop", replace(expanded, template=None))
     assert body["Templating"] == {"Name": "golang"}
 
 

@@ -148,8 +148,10 @@ class EngineActs:
         if hashlib.sha256(content).hexdigest() != step.digest.removeprefix("sha256:"):
             raise PayloadLostError(f"the content of {step.name} is not what its digest says: deploy its file again")
         labels = labels_of(self.cluster, at.app.name, step.kind)
+        spec = at.revisions[step.revision].spec
+        template = (spec.secrets if step.kind == "secret" else spec.configs)[step.key].template or ""
         with suppress(ConflictError):
-            await self._payloads(step.kind).create(step.name, content, labels=labels)
+            await self._payloads(step.kind).create(step.name, content, labels=labels, template=template)
 
     async def _put_service(self, step: PutService, at: Situation) -> None:
         revision = at.revisions[step.revision]

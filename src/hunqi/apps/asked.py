@@ -43,6 +43,8 @@ class Submission:
     replacing: Replacing | None = None
     team: str | None = None
     """The id of the team that a new app belongs to."""
+    privileged: bool = False
+    """Whether who asks answers for the machines, so that the app may have of them what it asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,35 @@ class Batches:
         shares = (Share(backend=counts[0][0], weight=100 - new), Share(backend=counts[1][0], weight=new))
         return tuple(share for share in shares if share.weight)
 
+    def lingering(self, revision: Revision | None, service: str) -> Standing | None:
+        """Return what still serves a part of ``service`` after batches that were cut short, beside ``revision``.
+
+        It goes as the tasks of ``revision`` come back, not before.
+        """
+        at = self._at
+        if revision is None or at.facts.in_force is None or service not in revision.spec.services:
+            return None
+        spec = revision.spec.services[service]
+        if spec.order is not Order.START_FIRST or not scalable(spec) or at.judge(revision, service).ready:
+            return None
+        names = {share.backend for share in at.facts.in_force.shares.get(service, ())}
+        names -= {at.name(each, service) for each in (revision, at.target) if each and service in each.origin}
+        found = [each for each in at.standings.values() if each.key == service and each.name in names and each.running]
+        return found[0] if found else None
+
+    def lingering_shares(self, revision: Revision | None, service: str) -> tuple[Share, ...]:
+        """Return who gets the traffic of ``service`` while something lingers; empty if nothing does."""
+        lingers = self.lingering(revision, service)
+        if lingers is None or revision is None:
+            return ()
+        there = self._at.judge(revision, service).count
+        part = round(100 * there / (there + len(lingers.running)))
+        shares = (
+            Share(backend=self._at.name(revision, service), weight=part),
+            Share(backend=lingers.name, weight=100 - part),
+        )
+        return tuple(share for share in shares if share.weight)
+
     def _pair(self, service: str) -> tuple[Revision, Revision] | None:
         at = self._at
         deploy, base, target = at.deploy, at.live, at.target

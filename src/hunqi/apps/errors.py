@@ -43,6 +43,12 @@ class DeployStrictError(UserError):
     code: ClassVar[str] = "deploy.strict"
 
 
+class PrivilegeError(UserError):
+    """The app asks for more than containers of its own, and who deploys it does not answer for the machines."""
+
+    code: ClassVar[str] = "deploy.privilege"
+
+
 class RevisionNotFoundError(UserError):
     """There is no such revision, or it is no longer retained."""
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from hunqi.apps.operations import LogLine
 from hunqi.apps.situation import Situation
+from hunqi.engine.errors import NotFoundError
 from hunqi.engine.ports import Engine
 from hunqi.errors import HunqiError
 
@@ -29,6 +30,8 @@ FOLLOW_S: Final = 90.0
 """How long a service that stops is followed."""
 _AT_ONCE: Final = 16
 _BATCH: Final = 200
+_LOOK_S: Final = 1.0
+"""Between writes, and looks at whether a service is still there."""
 _LINE_BYTES: Final = 16 * 1024
 
 _log = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class LogKeeper:
         self._directory: Final = directory
         self._group: asyncio.TaskGroup | None = None
         self._kept: set[str] = set()
+        self._forgotten: set[str] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
@@ -70,6 +74,7 @@ class LogKeeper:
         if self._group is None or standing is None or service in self._kept:
             return
         self._kept.add(service)
+        self._forgotten.discard(at.app.name)
         nodes = {node.id: node.hostname for node in at.snapshot.nodes.values()}
         source = Source(app=at.app.name, name=service, service=standing.key, revision=standing.revision, nodes=nodes)
         self._group.create_task(self.copy(source, follow=True))
@@ -91,7 +96,8 @@ class LogKeeper:
         return lines
 
     def forget(self, app: str) -> None:
-        """Remove what is kept of an app."""
+        """Remove what is kept of an app, and keep nothing that its services still write."""
+        self._forgotten.add(app)
         for path in self._files(app):
             path.unlink(missing_ok=True)
         with suppress(OSError):
@@ -99,15 +105,38 @@ class LogKeeper:
 
     async def copy(self, source: Source, *, follow: bool) -> None:
         """Copy the last lines of a service, with ``follow`` those to come until it is gone (``FOLLOW_S`` at most)."""
-        path = self._directory / source.app / f"{source.name}.log"
         batch: list[str] = []
-        logs = self._engine.services.logs
         try:
-            async with (
-                self._slots,
-                asyncio.timeout(FOLLOW_S),
-                logs(source.name, follow=follow, tail=TAIL_LINES) as lines,
-            ):
+            async with self._slots, asyncio.timeout(FOLLOW_S):
+                if follow:
+                    await self._follow(source, batch)
+                else:
+                    await self._read(source, batch, follow=False)
+        except (HunqiError, TimeoutError) as error:
+            _log.info("app=%s service=%s: no more of its lines: %s", source.app, source.name, error or "in time")
+        finally:
+            self._kept.discard(source.name)
+            self._write(source, batch)
+
+    async def _follow(self, source: Source, batch: list[str]) -> None:
+        """Read until the service is gone: Docker does not end the stream of one that is removed."""
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read(source, batch, follow=True))
+            while not reading.done():
+                await asyncio.sleep(_LOOK_S)
+                self._write(source, batch)
+                try:
+                    await self._engine.services.inspect(source.name)
+                except NotFoundError:
+                    await asyncio.sleep(_LOOK_S)
+                    reading.cancel()
+                    return
+                except HunqiError:
+                    continue
+
+    async def _read(self, source: Source, batch: list[str], *, follow: bool) -> None:
+        try:
+            async with self._engine.services.logs(source.name, follow=follow, tail=TAIL_LINES) as lines:
                 async for line in lines:
                     kept = {
                         "service": source.service,
@@ -120,15 +149,20 @@ class LogKeeper:
                     }
                     batch.append(json.dumps(kept, ensure_ascii=False))
                     if len(batch) >= _BATCH:
-                        await asyncio.to_thread(_append, path, batch)
-                        batch = []
-        except (HunqiError, TimeoutError, OSError) as error:
-            _log.info("app=%s service=%s: no more of its lines: %s", source.app, source.name, error or "in time")
-        finally:
-            self._kept.discard(source.name)
-            with suppress(OSError):
-                _append(path, batch)
-                self._bound(source.app)
+                        self._write(source, batch)
+        except HunqiError as error:
+            _log.info("app=%s service=%s: no more of its lines: %s", source.app, source.name, error)
+
+    def _write(self, source: Source, batch: list[str]) -> None:
+        """Write the batch (a few dozen KiB) and empty it."""
+        lines, batch[:] = list(batch), []
+        if source.app in self._forgotten:
+            return
+        try:
+            _append(self._directory / source.app / f"{source.name}.log", lines)
+            self._bound(source.app)
+        except OSError as error:
+            _log.warning("app=%s service=%s: its lines cannot be kept: %s", source.app, source.name, error)
 
     def _bound(self, app: str) -> None:
         files = self._files(app)

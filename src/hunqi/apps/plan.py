@@ -92,6 +92,8 @@ class _Planning:
         if at.live is not None:
             self._keep(at.live, target)
         self._give_up_in_time(deploy, target)
+        names = {at.name(each, name) for each in (at.live, target) if each for name in each.origin}
+        self._retire_all_but(at.live, names)
         if self._bring(target, deploy) and not self._steps:
             self._steps.append(
                 Advance(state=DeployState.SWITCHING, sentence=f"revision {target.number} is healthy: switching to it")
@@ -151,9 +153,7 @@ class _Planning:
             names = {
                 each for each in names if (held := at.standings.get(each)) is None or held.service.replicas is not None
             }
-        surplus = [each for each in at.standings.values() if each.name not in names]
-        for each in surplus:
-            self._retiring.remove(each)
+        surplus = self._retire_all_but(goal, names)
         self._steps.extend(self._retiring.steps)
         self._waits.extend(self._retiring.waits)
         if at.deploy is None and not surplus and not self._steps:
@@ -163,6 +163,18 @@ class _Planning:
         return self._done(goal, settled=calm and not surplus)
 
     # services
+    def _retire_all_but(self, serves: Revision | None, names: set[str]) -> list[Standing]:
+        """Have what is not among ``names`` leave; what still serves in place of tasks that come back, bit by bit."""
+        at = self._at
+        surplus = [each for each in at.standings.values() if each.name not in names]
+        for each in surplus:
+            if serves is not None and self._batches.lingering(serves, each.key) is each:
+                missing = at.wanted(serves.spec.services[each.key]) - at.judge(serves, each.key).count
+                self._shrink(each, max(1, missing))
+            else:
+                self._retiring.remove(each)
+        return surplus
+
     def _keep(self, base: Revision, target: Revision) -> None:
         """Keep what serves as it should be while the new comes up, but for what is being replaced stop-first."""
         at = self._at
@@ -292,10 +304,13 @@ class _Planning:
             )
 
     def _replicas(self, spec: ServiceSpec, name: str) -> int:
+        """Return how many replicas are wanted now: before the switch never fewer than what serves is to have."""
         at = self._at
-        if at.target is not None and spec.name in at.target.origin and at.name(at.target, spec.name) == name:
-            return self._batches.wanted_new(spec)
-        return at.wanted(spec)
+        if at.target is None or spec.name not in at.target.origin or at.name(at.target, spec.name) != name:
+            return at.wanted(spec)
+        new = self._batches.wanted_new(at.target.spec.services[spec.name])
+        kept = at.live is not None and spec.name in at.live.origin and at.name(at.live, spec.name) == name
+        return max(new, at.wanted(at.live.spec.services[spec.name])) if kept and at.live else new
 
     def _stops_first(self, spec: ServiceSpec) -> bool:
         deploy = self._at.deploy

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from hunqi.apps.model import Revision
 from hunqi.apps.plan_ground import surplus_ground
-from hunqi.apps.plan_serving import Traffic, serving_of
+from hunqi.apps.plan_serving import Traffic, serving_of, unrouted
 from hunqi.apps.retiring import Retiring
 from hunqi.apps.situation import Situation
 from hunqi.apps.steps import Forget, Plan, RemoveVolumes, Step
@@ -21,7 +18,7 @@ def plan_removal(situation: Situation) -> Plan:
         live = situation.live or situation.target
         return Plan(
             steps=tuple(retiring.steps),
-            serving=serving_of(situation, Traffic(spec_of=_unrouted(live), coming=None), retiring) if live else None,
+            serving=serving_of(situation, Traffic(spec_of=unrouted(live) if live else None, coming=None), retiring),
             sentence="; ".join(retiring.waits) or "the services are being removed",
             awaits_drained=dict(retiring.draining),
         )
@@ -31,10 +28,3 @@ def plan_removal(situation: Situation) -> Plan:
             steps.append(RemoveVolumes(sentence="removing the app's volumes"))
         steps.append(Forget(sentence="the app is gone"))
     return Plan(steps=tuple(steps), serving=None, sentence=steps[0].sentence)
-
-
-def _unrouted(revision: Revision) -> Revision:
-    services = {
-        name: dataclasses.replace(each, routes=(), internal="tasks") for name, each in revision.spec.services.items()
-    }
-    return dataclasses.replace(revision, spec=dataclasses.replace(revision.spec, services=services))

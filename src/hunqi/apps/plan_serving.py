@@ -26,7 +26,7 @@ class Traffic:
 
 def serving_of(situation: Situation, traffic: Traffic, retiring: Retiring) -> Serving | None:
     """Return the offer for the gateways; None if the app has nothing for them."""
-    spec = _spec_in_force(traffic)
+    spec = _spec_in_force(traffic) or _spec_of_leaving(situation, retiring)
     if spec is None:
         return None
     stopped = situation.app.desired is Desired.STOPPED
@@ -38,7 +38,7 @@ def serving_of(situation: Situation, traffic: Traffic, retiring: Retiring) -> Se
         if not _has_traffic(service):
             continue
         backend = _preferred(situation, traffic, name, names - retiring.leaving)
-        if several := batches.shares(name):
+        if several := batches.shares(name) or batches.lingering_shares(traffic.spec_of, name):
             shares[name] = several
         elif backend:
             shares[name] = (Share(backend=backend),)
@@ -51,6 +51,20 @@ def serving_of(situation: Situation, traffic: Traffic, retiring: Retiring) -> Se
         draining=frozenset(retiring.leaving & names),
         maintenance=situation.app.intent.maintenance or (STOPPED_PAGE if stopped else None),
     )
+
+
+def unrouted(revision: Revision) -> Revision:
+    """Return the revision without a way to any of its services."""
+    services = {
+        name: dataclasses.replace(each, routes=(), internal="tasks") for name, each in revision.spec.services.items()
+    }
+    return dataclasses.replace(revision, spec=dataclasses.replace(revision.spec, services=services))
+
+
+def _spec_of_leaving(situation: Situation, retiring: Retiring) -> AppSpec | None:
+    """Return what the gateways go on knowing while what never came to be live is drained of its requests."""
+    newest = max(situation.revisions.values(), key=lambda each: each.number, default=None)
+    return unrouted(newest).spec if newest and retiring.draining else None
 
 
 def _spec_in_force(traffic: Traffic) -> AppSpec | None:

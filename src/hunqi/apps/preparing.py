@@ -11,7 +11,7 @@ from hunqi.apps.batches import batch_of
 from hunqi.apps.compose.compile import compile_project
 from hunqi.apps.compose.project import Project
 from hunqi.apps.compose.project import describe as describe_note
-from hunqi.apps.errors import AppNotFoundError, DeployStrictError, RoomError
+from hunqi.apps.errors import AppNotFoundError, DeployStrictError, PrivilegeError, RoomError
 from hunqi.apps.fitting import unplaceable
 from hunqi.apps.keeping import Keeping
 from hunqi.apps.limits import Limits
@@ -42,6 +42,8 @@ class Prepared:
     app: AppRecord | None
     notes: tuple[Note, ...]
     changes: tuple[ServiceChange, ...]
+    privileges: tuple[Note, ...] = ()
+    """What it asks of the machines that who deploys it cannot allow."""
 
 
 class Preparing:
@@ -87,11 +89,18 @@ class Preparing:
             app=record,
             notes=compiled.notes,
             changes=changes_of(effective(release.spec), live),
+            privileges=() if submission.privileged else beyond(compiled, overlay),
         )
 
     async def look(self, prepared: Prepared) -> None:
-        """Raise what stands against the release: ``QuotaError``, ``RouteTakenError``, ``RoomError``."""
+        """Raise what stands against the release.
+
+        Raises ``PrivilegeError``, ``QuotaError``, ``RouteTakenError``, ``RoomError``.
+        """
         release = prepared.release
+        if prepared.privileges:
+            asked = [describe_note(note) for note in prepared.privileges]
+            raise PrivilegeError("\n".join(["only an administrator may deploy an app that asks for this:", *asked]))
         spec = effective(release.spec)
         team = prepared.app.team if prepared.app else release.team
         scale = prepared.app.intent.scale if prepared.app else Intent().scale
@@ -151,6 +160,12 @@ class Preparing:
         pinned = {image: task.result() for image, task in tasks.items()}
         services = {name: replace(each, image=pinned[each.image]) for name, each in spec.services.items()}
         return replace(spec, services=services)
+
+
+def beyond(compiled: Compiled, overlay: Overlay) -> tuple[Note, ...]:
+    """Return what an app asks of the machines; a secret that is kept for the app is its own."""
+    kept = {f"secrets.{key}" for key, each in compiled.spec.secrets.items() if each.external in overlay.secrets}
+    return tuple(note for note in compiled.privileges if note.path not in kept)
 
 
 def changes_of(spec: AppSpec, live: Revision | None) -> tuple[ServiceChange, ...]:

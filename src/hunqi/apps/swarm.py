@@ -92,7 +92,10 @@ def payload_name(app: str, payload: PayloadSpec) -> str:
     """Return the name of a secret or config in the engine: ``shop_key-0123456789ab``, so content decides identity."""
     if payload.digest is None:
         return payload.external or payload.name
-    return f"{app}_{payload.name}-{payload.digest.removeprefix('sha256:')[:_DIGEST_CHARACTERS]}"
+    digest = payload.digest.removeprefix("sha256:")
+    if payload.template:  # the same text, expanded by Swarm, is another payload
+        digest = hashlib.sha256(f"{payload.template}:{digest}".encode()).hexdigest()
+    return f"{app}_{payload.name}-{digest[:_DIGEST_CHARACTERS]}"
 
 
 def literal(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
+
 ActorKind = Literal[
     "anonymous",
     "user",
@@ -273,6 +274,15 @@ class RateLimit(TypedDict):
     burst: int | None
 
 
+class RegistryLogin(TypedDict):
+    """A name and a password for `docker login`; `grants` as the accelerator reads them (`shop:pull,push`)."""
+
+    username: str
+    password: str
+    grants: list[str]
+    expires_at: str | None
+
+
 class RevisionSummary(TypedDict):
     """A revision in a list. `retained` ones can be rolled back to."""
 
@@ -410,6 +420,7 @@ class TaskView(TypedDict):
     since: str
     container: str | None
     address: str | None
+    node_id: str
 
 
 class TeamView(TypedDict):

@@ -1,37 +1,40 @@
-"""Certificates of the gateways: kept sealed, given to the publisher."""
+"""Certificates of the gateways: given ones, ACME's and the local authority's, kept sealed and given to the publisher.
+
+Every few seconds the hosts of the routes in force are compared with what there is (``plan_certificates``): a host
+without any gets one of the local authority at once, and one of ACME's soon where that is wanted.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from hunqi.api.ports import CertificateView
 from hunqi.apps.operations import Change
-from hunqi.errors import UserError
+from hunqi.errors import HunqiError, UserError
+from hunqi.gateway.acme import AcmeAccount, AcmeIssuer
+from hunqi.gateway.certificates import Held, LocalAuthority, Source, plan_certificates, read_certificate
 from hunqi.gateway.model import Certificate
 from hunqi.gateway.publisher import Publisher
 from hunqi.state.database import Database
 from hunqi.state.events import append
 from hunqi.state.sealing import Sealer
-from hunqi.state.tables import CERTIFICATES
+from hunqi.state.tables import CERTIFICATES, SETTINGS
 
-ROUND_S: Final = 60.0
-_GIVEN: Final = "given"
-
-
-class CertificateError(UserError):
-    """A chain and a key that cannot be used together."""
-
-    code: ClassVar[str] = "control.certificate"
+ROUND_S: Final = 2.0
+RETRY: Final = timedelta(minutes=30)
+"""After ACME refused a host it is not asked for it again sooner: authorities count failures."""
+_AUTHORITY: Final = "gateway.authority"
+_ACCOUNT: Final = "gateway.acme"
+_log: Final = logging.getLogger(__name__)
 
 
 class CertificateNotFoundError(UserError):
@@ -40,23 +43,47 @@ class CertificateNotFoundError(UserError):
     code: ClassVar[str] = "control.certificate-not-found"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeWish:
+    """That public hosts get certificates of an ACME authority. ``ca_file`` is for an authority inside the company."""
+
+    directory: str
+    email: str = ""
+    ca_file: str | None = None
+
+
 class Certificates:
-    """The certificates of the cluster's gateways."""
+    """The certificates of the cluster's gateways; :meth:`run` on the leader only."""
 
     def __init__(
-        self, database: Database, sealer: Sealer, publisher: Publisher, *, now: Callable[[], datetime]
+        self,
+        database: Database,
+        sealer: Sealer,
+        publisher: Publisher,
+        *,
+        cluster: str,
+        now: Callable[[], datetime],
+        acme: AcmeWish | None = None,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._publisher = publisher
+        self._cluster = cluster
         self._now = now
+        self._acme = acme
         self._wake = asyncio.Event()
+        self._served: tuple[Certificate, ...] | None = None
+        self._issuer: AcmeIssuer | None = None
+        self._refused: dict[str, datetime] = {}
 
     async def run(self) -> None:
-        """Give the publisher what there is, whenever it changes, until cancelled."""
+        """Keep hosts provided, until cancelled."""
         while True:
             self._wake.clear()
-            await self.give()
+            try:
+                await self._round()
+            except HunqiError as error:
+                _log.warning("certificates are looked at again soon: %s", error)
             try:
                 async with asyncio.timeout(ROUND_S):
                     await self._wake.wait()
@@ -64,8 +91,11 @@ class Certificates:
                 continue
 
     async def give(self) -> None:
-        """Give the publisher what there is now."""
-        self._publisher.configure(certificates=await self._load())
+        """Give the publisher what there is, before it knows of any route."""
+        held = await self._held()
+        hosts = {host for each in held for host in each.hosts}
+        plan = plan_certificates(hosts, held, now=self._now(), acme=False)
+        self._publisher.configure(certificates=plan.serve)
 
     async def certificates(self) -> Sequence[CertificateView]:
         """Return all, without keys."""
@@ -83,69 +113,144 @@ class Certificates:
         ]
 
     async def add(self, chain_pem: str, key_pem: str, change: Change) -> CertificateView:
-        """Take a chain and its key. Raises :class:`CertificateError` for what does not fit together."""
-        hosts, expires_at = read_pair(chain_pem, key_pem, now=self._now())
-        made = secrets.token_hex(8)
-        async with self._database.begin() as connection:
-            await connection.execute(
-                insert(CERTIFICATES).values(
-                    id=made,
-                    hosts=json.dumps(hosts),
-                    source=_GIVEN,
-                    chain_pem=chain_pem,
-                    sealed_key=self._sealer.seal(key_pem.encode(), context=f"certificate/{made}"),
-                    expires_at=expires_at.isoformat(),
-                )
-            )
-            await append(
-                connection, "certificate.added", actor=change.actor, reason=change.reason, subject=", ".join(hosts)
-            )
+        """Take a chain and its key. Raises ``BadCertificateError`` for what does not fit together."""
+        held = read_certificate(chain_pem, key_pem)
+        made = await self._keep(held, change)
         self._wake.set()
-        return CertificateView(id=made, hosts=tuple(hosts), source=_GIVEN, expires_at=expires_at)
+        return CertificateView(id=made, hosts=held.hosts, source=_name(held.source), expires_at=held.not_after)
 
     async def remove(self, certificate: str, change: Change) -> None:
         """Forget one. Raises :class:`CertificateNotFoundError`."""
         async with self._database.begin() as connection:
             gone = await connection.execute(delete(CERTIFICATES).where(CERTIFICATES.c.id == certificate))
             if not gone.rowcount:
-                raise CertificateNotFoundError(f"there is no certificate {certificate[:40]!r}: hunqi cert ls")
+                raise CertificateNotFoundError(
+                    f"there is no certificate {certificate[:40]!r}: hunqi cert ls lists those there are"
+                )
             await append(
                 connection, "certificate.removed", actor=change.actor, reason=change.reason, subject=certificate
             )
         self._wake.set()
 
     async def authority(self) -> str:
-        """Return the certificate of the local authority. Raises :class:`CertificateNotFoundError`."""
-        raise CertificateNotFoundError("there is no local authority yet")
+        """Return the certificate of the local authority, PEM; it is made when it is first asked for."""
+        return (await self._local()).cert_pem
 
-    async def _load(self) -> list[Certificate]:
+    async def _round(self) -> None:
+        held = await self._held()
+        if self._publisher.table is None:
+            return
+        hosts = frozenset(self._hosts())
+        plan = plan_certificates(hosts, held, now=self._now(), acme=self._acme is not None)
+        if plan.serve != self._served:
+            self._publisher.configure(certificates=plan.serve)
+            self._served = plan.serve
+        if plan.local:
+            authority = await self._local()
+            for host in plan.local:
+                signed = await asyncio.to_thread(authority.issue, host, now=self._now())
+                await self._keep(signed, Change(actor="control", reason="the local authority signed for a route"))
+            self._wake.set()
+        for host in plan.acme:
+            await self._ask_acme(host)
+
+    def _hosts(self) -> Iterable[str]:
+        table = self._publisher.table
+        for route in table.routes if table else ():
+            if route.spec.tls == "auto":
+                yield from (host.lower() for host in route.spec.hosts)
+
+    async def _ask_acme(self, host: str) -> None:
+        now = self._now()
+        if self._refused.get(host, now) > now:
+            return
+        try:
+            issuer = self._issuer or await self._open_issuer()
+            held = await issuer.issue([host])
+        except HunqiError as error:
+            self._refused[host] = now + RETRY
+            _log.warning("no certificate for %s: %s", host, error)
+            await self._note(host, str(error))
+            return
+        self._refused.pop(host, None)
+        await self._keep(held, Change(actor="control", reason="asked for a route"))
+        self._wake.set()
+
+    async def _open_issuer(self) -> AcmeIssuer:
+        wish = self._acme
+        if wish is None:
+            raise CertificateNotFoundError("no ACME authority is wanted")
+        account = AcmeAccount.make(wish.directory, email=wish.email, ca_file=wish.ca_file)
+        kept = await self._secret(f"{_ACCOUNT}/{wish.directory}", lambda: {"key": account.key_pem})
+        account = AcmeAccount(directory=wish.directory, key_pem=kept["key"], email=wish.email, ca_file=wish.ca_file)
+        self._issuer = AcmeIssuer(account, self._publisher.publish_challenges, now=datetime.now)
+        return self._issuer
+
+    async def _local(self) -> LocalAuthority:
+        def make() -> Mapping[str, str]:
+            made = LocalAuthority.make(f"Hunqi {self._cluster}", now=self._now())
+            return {"cert": made.cert_pem, "key": made.key_pem}
+
+        kept = await self._secret(_AUTHORITY, make)
+        return LocalAuthority(kept["cert"], kept["key"])
+
+    async def _secret(self, key: str, make: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+        """Return what is kept sealed under ``key``, made if it is not there."""
+        async with self._database.read() as connection:
+            sealed = await connection.scalar(select(SETTINGS.c.value).where(SETTINGS.c.key == key))
+        if sealed is None:
+            made = json.dumps(dict(make()))
+            async with self._database.begin() as connection:
+                sealed = await connection.scalar(select(SETTINGS.c.value).where(SETTINGS.c.key == key))
+                if sealed is None:
+                    sealed = self._sealer.seal(made.encode(), context=key).hex()
+                    await connection.execute(insert(SETTINGS).values(key=key, value=sealed))
+        opened: Mapping[str, str] = json.loads(self._sealer.open(bytes.fromhex(sealed), context=key))
+        return opened
+
+    async def _keep(self, held: Held, change: Change) -> str:
+        """Keep a certificate; of those that are made anew for the same hosts the newest replaces the others."""
+        made, hosts, source = secrets.token_hex(8), json.dumps(held.hosts), _name(held.source)
+        async with self._database.begin() as connection:
+            if held.source is not Source.GIVEN:
+                await connection.execute(
+                    delete(CERTIFICATES).where(CERTIFICATES.c.hosts == hosts, CERTIFICATES.c.source == source)
+                )
+            await connection.execute(
+                insert(CERTIFICATES).values(
+                    id=made,
+                    hosts=hosts,
+                    source=source,
+                    chain_pem=held.chain_pem,
+                    sealed_key=self._sealer.seal(held.key_pem.encode(), context=f"certificate/{made}"),
+                    expires_at=held.not_after.isoformat(),
+                )
+            )
+            subject = ", ".join(held.hosts)
+            await append(
+                connection, "certificate.added", actor=change.actor, reason=change.reason, subject=subject[:128]
+            )
+        return made
+
+    async def _note(self, host: str, problem: str) -> None:
+        async with self._database.begin() as connection:
+            await connection.execute(
+                update(CERTIFICATES).where(CERTIFICATES.c.hosts == json.dumps((host,))).values(problem=problem[:500])
+            )
+            await append(connection, "certificate.refused", actor="control", subject=host[:128], reason=problem[:500])
+
+    async def _held(self) -> list[Held]:
         async with self._database.read() as connection:
             rows = (await connection.execute(select(CERTIFICATES).order_by(CERTIFICATES.c.id))).mappings().all()
         return [
-            Certificate(
-                hosts=tuple(json.loads(row["hosts"])),
-                chain_pem=row["chain_pem"],
-                key_pem=self._sealer.open(row["sealed_key"], context=f"certificate/{row['id']}").decode(),
+            read_certificate(
+                row["chain_pem"],
+                self._sealer.open(row["sealed_key"], context=f"certificate/{row['id']}").decode(),
+                source=Source[str(row["source"]).upper()],
             )
             for row in rows
         ]
 
 
-def read_pair(chain_pem: str, key_pem: str, *, now: datetime) -> tuple[list[str], datetime]:
-    """Return the hosts of a chain and when it ends. Raises :class:`CertificateError` unless ``key_pem`` is its key."""
-    try:
-        chain = x509.load_pem_x509_certificates(chain_pem.encode())
-        key = load_pem_private_key(key_pem.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise CertificateError(f"this is no chain and key in PEM, or the key has a password: {error}") from error
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if chain[0].public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
-        raise CertificateError("the key is not that of the first certificate of the chain")
-    expires_at = chain[0].not_valid_after_utc
-    if expires_at <= now:
-        raise CertificateError(f"the certificate has expired on {expires_at:%Y-%m-%d}")
-    try:
-        names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound as error:
-        raise CertificateError("the certificate names no hosts (subject alternative names)") from error
-    return names.get_values_for_type(x509.DNSName), expires_at
+def _name(source: Source) -> str:
+    return source.name.lower()

@@ -198,7 +198,7 @@ def _assemble(settings: ControlSettings, authority: ClusterAuthority, opened: _O
             surge=machines.surge,
         )
     )
-    certificates = Certificates(held, opened.sealer, publisher, now=_now)
+    certificates = Certificates(held, opened.sealer, publisher, cluster=settings.cluster, now=_now, acme=settings.acme)
     joins = Joins(
         JoinWorld(
             store=store,

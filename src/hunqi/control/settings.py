@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hunqi.control.certificates import AcmeWish
 from hunqi.gateway.model import Edge
 from hunqi.nodes.identity import TlsPaths
 
@@ -36,6 +37,8 @@ class ControlSettings:
     """Where lines of removed services are kept."""
     backup_dir: Path
     edge: Edge
+    acme: AcmeWish | None
+    """Whether public hosts get certificates of an ACME authority, and whose."""
     is_open: bool
     """Whether other machines can reach this one, so that they may join."""
     shared: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -152,6 +152,8 @@ class Payload:
     name: str
     labels: Mapping[str, str]
     data: bytes | None = field(default=None, repr=False)
+    template: str = ""
+    """The driver that expands it for each task: ``golang``, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

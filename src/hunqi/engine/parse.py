@@ -142,12 +142,14 @@ def network(data: JSON) -> Network:
 
 def payload(data: JSON, *, content: bytes | None) -> Payload:
     """Parse a secret or a config."""
+    templating: JSON = data["Spec"].get("Templating") or {}
     return Payload(
         id=data["ID"],
         version=data["Version"]["Index"],
         name=data["Spec"]["Name"],
         labels=data["Spec"].get("Labels") or {},
         data=content,
+        template=templating.get("Name", ""),
     )
 
 

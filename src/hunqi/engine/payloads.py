@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from typing import Any
 
 from hunqi.engine import parse
 from hunqi.engine.model import JSON, Payload
@@ -28,12 +29,22 @@ class Payloads:
         answer = await self._transport.call("GET", f"{self._path}/{quoted(payload)}")
         return _payload(parse.fields(answer, self._path))
 
-    async def create(self, name: str, data: bytes, *, labels: Mapping[str, str] | None = None) -> str:
+    async def create(
+        self, name: str, data: bytes, *, labels: Mapping[str, str] | None = None, template: str = ""
+    ) -> str:
         """Create one and return its id; at most 500 KiB (configs 1000).
+
+        ``template`` names the driver that expands it for each task: ``golang``, or none.
 
         Raises ``ConflictError`` where the name is taken, ``EngineRefusedError`` for what is too large.
         """
-        body = {"Name": name, "Labels": dict(labels or {}), "Data": base64.b64encode(data).decode()}
+        body: dict[str, Any] = {
+            "Name": name,
+            "Labels": dict(labels or {}),
+            "Data": base64.b64encode(data).decode(),
+        }
+        if template:
+            body["Templating"] = {"Name": template}
         answer = await self._transport.call("POST", f"{self._path}/create", body=body)
         return parse.fields(answer, self._path)["ID"]
 

@@ -188,8 +188,10 @@ class PayloadsPort(Protocol):
         """Return one by id or name."""
         ...
 
-    async def create(self, name: str, data: bytes, *, labels: Mapping[str, str] | None = None) -> str:
-        """Create one and return its id."""
+    async def create(
+        self, name: str, data: bytes, *, labels: Mapping[str, str] | None = None, template: str = ""
+    ) -> str:
+        """Create one and return its id; ``template`` names what expands it for each task (``golang``)."""
         ...
 
     async def remove(self, payload: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hunqi.engine.client import Docker
-from hunqi.engine.errors import ConflictError, EngineRefusedError, NotFoundError
+from hunqi.engine.errors import ConflictError, EngineFailedError, EngineRefusedError, NotFoundError
 from hunqi.engine.model import LABEL_CLUSTER, LABEL_HASH, LABEL_KIND, Container
 from hunqi.gateway.boxes import KIND_ENVOY, Box, GatewaySettings, envoy_box, sandbox_box
 from hunqi.gateway.model import Edge, NetworkJoin
@@ -76,6 +76,8 @@ class Keeper:
             except EngineRefusedError as error:
                 if "already" not in str(error):
                     problems.append(f"network {join.network} cannot be joined: {error}")
+            except (EngineFailedError, ConflictError) as error:
+                problems.append(f"network {join.network} cannot be joined now: {error}")
             except NotFoundError:
                 problems.append(f"network {join.network} is not there (any more)")
         return problems

@@ -19,7 +19,7 @@ from hunqi.engine.model import Snapshot
 from hunqi.errors import HunqiError
 from hunqi.gateway.model import Certificate, Edge, GatewayReport, RouteTable
 from hunqi.gateway.standing import Standing, Standings
-from hunqi.gateway.table import Part, assemble, build_part
+from hunqi.gateway.table import Part, assemble, build_part, tls_hosts
 
 LIVE_S: Final = 5.0
 POLL_S: Final = 2.5
@@ -139,6 +139,15 @@ class Publisher:
 
         if answers:
             await self._until(reached, _CHALLENGE_S)
+
+    async def tls_hosts(self, *, other_than: frozenset[str] | None, wait_s: float) -> frozenset[str]:
+        """Return the hosts that are routed over https, as soon as they are not ``other_than``, or after ``wait_s``."""
+
+        def found() -> frozenset[str]:
+            return tls_hosts(self._table) if self._table else frozenset()
+
+        await self._until(lambda: found() != other_than, wait_s)
+        return found()
 
     def problems(self, app: str) -> tuple[str, ...]:
         """Return sentences on routes of the app that cannot be served."""

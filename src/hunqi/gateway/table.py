@@ -22,12 +22,16 @@ from hunqi.gateway.model import (
     EndpointState,
     InternalRoute,
     NetworkJoin,
+    Place,
     Route,
     RouteTable,
     Target,
 )
 
+_PLACE: Final = Place(node="")
 INTERNAL_HOLD_S: Final = 30.0
+RESERVED_PORTS: Final = frozenset({_PLACE.http_port, _PLACE.https_port, _PLACE.ready_port})
+"""Those that every gateway binds for itself."""
 _GATEWAY: Final = "gateway"
 _DEFAULT: Final = "default"
 
@@ -74,12 +78,20 @@ def assemble(
         for join in part.networks:
             joins.setdefault(join.network, set()).update(join.aliases)
     sound, problems = sound_routes(routes, edge)
+    published = {each.spec.tcp_port for each in sound if not each.spec.hosts and each.spec.protocol is not Protocol.UDP}
+    inside = [each for each in internal if each.port not in published and each.port not in RESERVED_PORTS]
+    for each in internal:
+        if each not in inside:
+            said = (
+                f"{each.host}:{each.port} does not lead to the gateway inside the app: the gateway has that port itself"
+            )
+            problems.setdefault(each.app, []).append(said)
     table = RouteTable(
         version=version,
         edge=edge,
         clusters=clusters,
         routes=tuple(sound),
-        internal=tuple(internal),
+        internal=tuple(inside),
         networks=tuple(NetworkJoin(network=name, aliases=tuple(sorted(joins[name]))) for name in sorted(joins)),
         certificates=tuple(sorted(certificates, key=lambda each: each.hosts)),
         challenges=dict(challenges or {}),
@@ -100,6 +112,17 @@ def build_part(serving: Serving, snapshot: Snapshot) -> Part:
         routes=tuple(_routes(serving, names)),
         internal=tuple(_internal(serving, snapshot, names)),
         networks=tuple(_joins(serving)),
+    )
+
+
+def tls_hosts(table: RouteTable) -> frozenset[str]:
+    """Return the hosts for which the gateways themselves speak TLS."""
+    return frozenset(
+        host.lower()
+        for route in table.routes
+        if route.spec.tls == "auto" and route.spec.protocol in {Protocol.HTTP1, Protocol.HTTP2}
+        for host in route.spec.hosts
+        if host != "*"
     )
 
 

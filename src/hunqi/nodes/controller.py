@@ -7,6 +7,7 @@ word on health comes from ``Routing``; the engine's from the observer's snapshot
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from hunqi.nodes.store import NodeStore
 
 _BUSY_S: Final = 0.5
 _IDLE_S: Final = 15.0
+_PAUSE_S: Final = 0.1
+"""Between two looks at least, however often it is woken."""
 _MOST_STEPS: Final = 64
 """Steps for one node in one round."""
 _log: Final = logging.getLogger(__name__)
@@ -32,6 +35,11 @@ _log: Final = logging.getLogger(__name__)
 
 class Observer(Protocol):
     """A snapshot of our part of the Swarm."""
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The last one, kept fresh by events; None before the first."""
+        ...
 
     async def refresh(self) -> Snapshot:
         """Observe now and return what is there."""
@@ -129,23 +137,25 @@ class NodeController:
     async def run(self) -> None:
         """Keep nodes as they are meant to be, until cancelled."""
         while True:
+            self._wake.clear()
             try:
                 is_busy = await self.tick()
             except HunqiError as error:
                 _log.warning("nodes are looked at again soon: %s", error)
                 is_busy = True
-            self._wake.clear()
-            try:
+            await asyncio.sleep(_PAUSE_S)
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BUSY_S if is_busy else _IDLE_S):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
 
     async def tick(self) -> bool:
         """Do what can be done now for every node; return whether something is still on its way."""
         records = dict(await self._world.store.records())
         self._remember(records)
-        snapshot = await self._world.observer.refresh()
+        under_way = any(each.progress and each.progress.step is not DrainStep.EMPTY for each in records.values())
+        kept = None if under_way else self._world.observer.snapshot
+        # What is kept will do to find out that nothing is to be done.
+        snapshot = kept or await self._world.observer.refresh()
         for node in snapshot.nodes.values():
             records.setdefault(node.id, NodeRecord(node=node.id, name=node.hostname))
         is_busy = False

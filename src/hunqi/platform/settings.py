@@ -62,6 +62,12 @@ class PlatformSettings:
     """The address at which other machines of the cluster reach this one; None keeps agent and mirror on loopback."""
     database_url: str | None = field(default=None, repr=False)
     """``postgresql://…``; None keeps the state in SQLite below the data directory."""
+    acme_email: str | None = None
+    """Whom an ACME authority may write to; given, public hosts get their certificates there."""
+    acme_directory: str | None = None
+    """The authority's directory (a URL); None means Let's Encrypt, where ``acme_email`` is given."""
+    acme_ca_file: str | None = None
+    """What to trust of it instead of the system's authorities."""
     has_control: bool = True
     """Whether control runs on this machine (a worker has none)."""
 

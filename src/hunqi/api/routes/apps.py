@@ -103,13 +103,14 @@ def _deploys(context: Context) -> APIRouter:
     async def check_app(app: AppName, body: ProjectBody, caller: Caller, request: Request) -> Checked:
         """Say what a deploy would do, and which keys of the files are not honoured, without doing anything."""
         team = await team_of(request, caller, app, body.team)
-        return await deploys.check(app, submission_of(body, team))
+        return await deploys.check(app, submission_of(body, team, privileged=caller.administers))
 
     @guarded.add("POST", "/v1/apps/{app}/deploys", Action.APP_DEPLOY, may_create=True, status_code=202)
     async def deploy_app(app: AppName, body: ProjectBody, caller: Caller, request: Request) -> Deploy:
         """Make a revision of a Compose project and begin to deploy it; makes the app if it is new."""
         team = await team_of(request, caller, app, body.team)
-        return await deploys.deploy(app, submission_of(body, team), change_of(caller, body.reason))
+        submission = submission_of(body, team, privileged=caller.administers)
+        return await deploys.deploy(app, submission, change_of(caller, body.reason))
 
     @guarded.add("GET", "/v1/apps/{app}/deploys", Action.APP_SEE)
     async def list_deploys(app: AppName, limit: Limit = 50, cursor: Cursor = None) -> Page[Deploy]:
@@ -176,7 +177,7 @@ def full(deploy: Deploy) -> object:
     return TypeAdapter(Deploy).dump_python(deploy, mode="json")
 
 
-def submission_of(body: ProjectBody, team: str | None) -> Submission:
+def submission_of(body: ProjectBody, team: str | None, *, privileged: bool) -> Submission:
     """Return the project as the apps' room takes it."""
     binary = {path: base64.b64decode(text) for path, text in body.binary.items()}
     return Submission(
@@ -190,6 +191,7 @@ def submission_of(body: ProjectBody, team: str | None) -> Submission:
         strict=body.strict,
         replacing=body.order,
         team=team,
+        privileged=privileged,
     )
 
 

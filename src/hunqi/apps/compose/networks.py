@@ -125,8 +125,8 @@ def _subnets(ipam: Section) -> tuple[str, ...]:
         except ValueError:
             item.problem("subnet", f"{show(text)} is no network; write 10.20.0.0/24")
             continue
-        if subnet.version == 4:
+        if subnet.version == 4 and not found:
             found.append(str(subnet))
         else:
-            item.ignored("subnet", "overlays of Swarm have IPv4 only")
+            item.ignored("subnet", "overlays of Swarm have one network of IPv4")
     return tuple(found)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hunqi.platform.up import Prepared, Tell
 
 _LISTEN: Final = "Where it listens"
+_CERTIFICATES: Final = "Certificates"
 
 HELP: Final = """Start the platform on this machine: accelerator, control, agent and gateway, under one supervisor.
 
@@ -90,6 +91,23 @@ AdvertiseOption = Annotated[
         rich_help_panel=_LISTEN,
     ),
 ]
+AcmeEmailOption = Annotated[
+    str | None,
+    typer.Option(
+        "--acme-email",
+        metavar="ADDRESS",
+        help="Ask an ACME authority (Let's Encrypt) for certificates of public hosts; this is whom it may write to.",
+        rich_help_panel=_CERTIFICATES,
+    ),
+]
+AcmeDirectoryOption = Annotated[
+    str | None,
+    typer.Option("--acme-directory", metavar="URL", help="Another authority.", rich_help_panel=_CERTIFICATES),
+]
+AcmeCaOption = Annotated[
+    Path | None,
+    typer.Option("--acme-ca", metavar="FILE", help="What to trust of it.", rich_help_panel=_CERTIFICATES),
+]
 DockerOption = Annotated[
     Path | None, typer.Option("--docker", metavar="SOCKET", help="Docker's socket.", show_default=False)
 ]
@@ -119,6 +137,9 @@ def up(
     ready_port: ReadyOption = None,
     tcp_ports: TcpOption = None,
     advertise: AdvertiseOption = None,
+    acme_email: AcmeEmailOption = None,
+    acme_directory: AcmeDirectoryOption = None,
+    acme_ca_file: AcmeCaOption = None,
     docker: DockerOption = None,
     database_file: DatabaseOption = None,
     new_setup_token: Annotated[
@@ -139,6 +160,9 @@ def up(
         "ready_port": ready_port,
         "tcp_ports": _range(tcp_ports) if tcp_ports else None,
         "advertise": advertise,
+        "acme_email": acme_email,
+        "acme_directory": acme_directory,
+        "acme_ca_file": str(acme_ca_file.absolute()) if acme_ca_file else None,
         "docker_socket": docker,
         "database_url": _line_of(database_file) if database_file else None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hunqi.engine.errors import ConflictError, EngineRefusedError, InUseError, NotFoundError
 from hunqi.engine.fake.streams import Reach
@@ -37,7 +38,9 @@ class FakePayloads:
         self._reach()
         return self._shown(self._find(payload))
 
-    async def create(self, name: str, data: bytes, *, labels: Mapping[str, str] | None = None) -> str:
+    async def create(
+        self, name: str, data: bytes, *, labels: Mapping[str, str] | None = None, template: str = ""
+    ) -> str:
         """Create one."""
         self._reach()
         if not name or len(data) > _MOST_BYTES[self._kind] or not data:
@@ -46,7 +49,12 @@ class FakePayloads:
             raise ConflictError(f"{self._kind} {name} already exists")
         id_ = self._world.new_id()
         self._held[id_] = Payload(
-            id=id_, version=self._world.bump(), name=name, labels=dict(labels or {}), data=bytes(data)
+            id=id_,
+            version=self._world.bump(),
+            name=name,
+            labels=dict(labels or {}),
+            data=bytes(data),
+            template=template,
         )
         self._world.tell(self._kind, "create", id_, name)
         return id_
@@ -75,6 +83,4 @@ class FakePayloads:
 
     def _shown(self, payload: Payload) -> Payload:
         data = None if self._kind == "secret" else payload.data
-        return Payload(
-            id=payload.id, version=payload.version, name=payload.name, labels=dict(payload.labels), data=data
-        )
+        return replace(payload, labels=dict(payload.labels), data=data)

@@ -72,11 +72,11 @@ def _https(table: RouteTable, place: Place) -> list[JSON]:
             chains.append({"name": f"passthrough:{hosts[0]}", "filter_chain_match": {"server_names": hosts}})
             chains[-1]["filters"] = [_carry(route, place, kind="passthrough")]
     for certificate in sorted(table.certificates, key=secret_name):
-        hosts = _new_hosts(certificate.hosts, taken)
-        if certificate.hosts and not hosts:
+        hosts = _new_hosts(certificate.hosts or ("",), taken)
+        if not hosts:
             continue
         match: JSON = {"transport_protocol": "tls"}
-        if hosts:
+        if certificate.hosts:
             match["server_names"] = hosts
         chains += _secured(certificate, match, table.edge, place)
     if not chains:
@@ -180,9 +180,12 @@ def _inside(table: RouteTable, place: Place) -> list[JSON]:
                 "filters": [http_manager(name, place, table.edge, kind="internal")],
             }
         )
+    taken = set(group_internal(table))
     for route in table.internal:
-        if route.protocol is Protocol.TCP:
-            ports[route.port] += [_carried_inside(route, subnet, place) for subnet in route.subnets]
+        for subnet in route.subnets:
+            if route.protocol is Protocol.TCP and (route.port, subnet) not in taken:
+                taken.add((route.port, subnet))
+                ports[route.port].append(_carried_inside(route, subnet, place))
     return [_listener(f"inside:{port}", place.bind, port, ports[port]) for port in sorted(ports)]
 
 
