@@ -227,16 +227,18 @@ class Product:
         """Remove an app and wait until it is gone."""
         self.api.call("DELETE", f"/v1/apps/{name}?volumes=true")
 
+        shown: dict[str, Any] = {}
+
         def gone() -> bool:
             try:
-                self.api.call("GET", f"/v1/apps/{name}")
+                shown.update(self.api.call("GET", f"/v1/apps/{name}"))
             except ApiError as error:
                 if error.status != 404:
                     raise
                 return True
             return False
 
-        eventually(gone, timeout_s=timeout_s, what=lambda: f"the end of {name}")
+        eventually(gone, timeout_s=timeout_s, what=lambda: f"the end of {name} ({shown.get('sentence')})")
 
 
 def eventually(condition: Callable[[], bool], *, timeout_s: float, what: Callable[[], str]) -> float:
