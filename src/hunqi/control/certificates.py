@@ -191,7 +191,9 @@ class Certificates:
         return made
 
     def _problem_of(self, hosts: Iterable[str]) -> str | None:
-        refusals = self._issuing.refusals if self._issuing else {}
+        if self._issuing is None:
+            return None
+        refusals = self._issuing.refusals
         return next((refusals[host].reason for host in hosts if host in refusals), None)
 
     def _woken(self) -> None:
