@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select
@@ -17,7 +18,9 @@ from hunqi.state.database import open_database
 from hunqi.state.errors import LeaseLostError
 from hunqi.state.leases import Leadership, Lease, Leases
 from hunqi.state.tables import SETTINGS
-from testbed.postgres import PostgresServer
+
+if TYPE_CHECKING:
+    from testbed.postgres import PostgresServer
 
 pytest_plugins = ["testbed.postgres"]
 
