@@ -290,6 +290,8 @@ class _Planning:
         """Undo what others changed, and set the replicas that are wanted."""
         at = self._at
         wanted = self._replicas(spec, standing.name)
+        if wanted:
+            wanted += at.facts.surge.get(standing.name, 0)
         if drift := at.facts.drifted.get(standing.name):
             self._put(revision, spec, repair=True, why=drift)
         elif not scalable(spec) or standing.service.replicas == wanted:
