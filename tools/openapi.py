@@ -49,7 +49,8 @@ def render_types(description: Mapping[str, Any]) -> str:
         schema = schemas[name]
         if "enum" in schema:
             values = "".join(f'\n    "{value}",' for value in schema["enum"])
-            parts.append(f"\n\n{name} = Literal[{values}\n]\n")
+            parts.append("\n" if parts[-1] is _HEAD else "\n\n")
+            parts.append(f"{name} = Literal[{values}\n]\n")
             continue
         words = " ".join(str(schema.get("description") or name).split("\n\n")[0].split()).replace("``", "`")
         words = textwrap.fill(words, 110, subsequent_indent="    ")

@@ -17,6 +17,7 @@ from hunqi.state.database import open_database
 from hunqi.state.errors import LeaseLostError
 from hunqi.state.leases import Leadership, Lease, Leases
 from hunqi.state.tables import SETTINGS
+from testbed.postgres import PostgresServer
 
 pytest_plugins = ["testbed.postgres"]
 
@@ -75,7 +76,8 @@ async def test_a_killed_leader_is_succeeded_in_under_15_seconds(database_url: st
             assert time.monotonic() - since < 15
 
 
-async def test_a_leader_that_slept_writes_nothing_once_another_leads(database_url: str) -> None:
+async def test_a_leader_that_slept_writes_nothing_once_another_leads(postgres_server: PostgresServer) -> None:
+    database_url = postgres_server.create()
     async with contender(database_url, "one") as one:
         assert await said(one, timeout_s=30) == ("one", 1)
         async with contender(database_url, "two") as two:

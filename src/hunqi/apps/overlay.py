@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from hunqi.apps.model import AppSpec, PayloadSpec, RouteSpec, ServiceSpec
+from hunqi.apps.swarm import literal
 from hunqi.kit.codec import decode, encode
 
 KEY: Final = "kept"
@@ -65,7 +66,7 @@ def _service(service: ServiceSpec, overlay: Overlay) -> ServiceSpec:
         container: Mapping[str, Any] = template.get("ContainerSpec", {})
         env: list[str] = list(container.get("Env") or ())
         own = [text for text in env if text.partition("=")[0] not in overlay.environment]
-        laid = [*own, *(f"{name}={value}" for name, value in sorted(overlay.environment.items()))]
+        laid = [*own, *(f"{name}={literal(value)}" for name, value in sorted(overlay.environment.items()))]
         template = {**template, "ContainerSpec": {**container, "Env": laid}}
     return replace(service, template=template, routes=(*service.routes, *routes))
 

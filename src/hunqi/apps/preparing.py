@@ -71,7 +71,8 @@ class Preparing:
         parse_app_name(app)
         overlay = await self._keeping.overlay(app)
         compiled = await self._compile(app, submission, overlay)
-        if submission.strict and (dropped := [note for note in compiled.notes if note.severity == "ignored"]):
+        dropped = [note for note in compiled.notes if note.severity in {"ignored", "changed"}]
+        if submission.strict and dropped:
             raise DeployStrictError("\n".join(["keys that are not honoured:", *map(describe_note, dropped)]))
         spec = await self._pin(compiled.spec)
         record, live = await self._live(app)

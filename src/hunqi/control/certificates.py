@@ -1,40 +1,33 @@
 """Certificates of the gateways: given ones, ACME's and the local authority's, kept sealed and given to the publisher.
 
-Every few seconds the hosts of the routes in force are compared with what there is (``plan_certificates``): a host
-without any gets one of the local authority at once, and one of ACME's soon where that is wanted.
+What is to be made and renewed is the gateway's room's to say (``gateway.issuing``); here they are kept.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import ClassVar, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select
 
 from hunqi.api.ports import CertificateView
 from hunqi.apps.operations import Change
-from hunqi.errors import HunqiError, UserError
+from hunqi.errors import InvariantError, UserError
 from hunqi.gateway.acme import AcmeAccount, AcmeIssuer
 from hunqi.gateway.certificates import Held, LocalAuthority, Source, plan_certificates, read_certificate
-from hunqi.gateway.model import Certificate
+from hunqi.gateway.issuing import Issuing
 from hunqi.gateway.publisher import Publisher
 from hunqi.state.database import Database
 from hunqi.state.events import append
 from hunqi.state.sealing import Sealer
 from hunqi.state.tables import CERTIFICATES, SETTINGS
 
-ROUND_S: Final = 2.0
-RETRY: Final = timedelta(minutes=30)
-"""After ACME refused a host it is not asked for it again sooner: authorities count failures."""
 _AUTHORITY: Final = "gateway.authority"
 _ACCOUNT: Final = "gateway.acme"
-_log: Final = logging.getLogger(__name__)
 
 
 class CertificateNotFoundError(UserError):
@@ -71,28 +64,17 @@ class Certificates:
         self._cluster = cluster
         self._now = now
         self._acme = acme
-        self._wake = asyncio.Event()
-        self._served: tuple[Certificate, ...] | None = None
-        self._issuer: AcmeIssuer | None = None
-        self._refused: dict[str, datetime] = {}
+        self._issuing: Issuing | None = None
 
     async def run(self) -> None:
         """Keep hosts provided, until cancelled."""
-        while True:
-            self._wake.clear()
-            try:
-                await self._round()
-            except HunqiError as error:
-                _log.warning("certificates are looked at again soon: %s", error)
-            try:
-                async with asyncio.timeout(ROUND_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        issuer = await self._acme_issuer() if self._acme else None
+        self._issuing = Issuing(self, self._publisher, await self._local(), issuer, now=self._now)
+        await self._issuing.run()
 
     async def give(self) -> None:
         """Give the publisher what there is, before it knows of any route."""
-        held = await self._held()
+        held = await self.load()
         hosts = {host for each in held for host in each.hosts}
         plan = plan_certificates(hosts, held, now=self._now(), acme=False)
         self._publisher.configure(certificates=plan.serve)
@@ -107,7 +89,7 @@ class Certificates:
                 hosts=tuple(json.loads(row["hosts"])),
                 source=row["source"],
                 expires_at=datetime.fromisoformat(row["expires_at"]),
-                problem=row["problem"],
+                problem=self._problem_of(json.loads(row["hosts"])),
             )
             for row in rows
         ]
@@ -116,7 +98,7 @@ class Certificates:
         """Take a chain and its key. Raises ``BadCertificateError`` for what does not fit together."""
         held = read_certificate(chain_pem, key_pem)
         made = await self._keep(held, change)
-        self._wake.set()
+        self._woken()
         return CertificateView(id=made, hosts=held.hosts, source=_name(held.source), expires_at=held.not_after)
 
     async def remove(self, certificate: str, change: Change) -> None:
@@ -130,61 +112,37 @@ class Certificates:
             await append(
                 connection, "certificate.removed", actor=change.actor, reason=change.reason, subject=certificate
             )
-        self._wake.set()
+        self._woken()
 
     async def authority(self) -> str:
         """Return the certificate of the local authority, PEM; it is made when it is first asked for."""
         return (await self._local()).cert_pem
 
-    async def _round(self) -> None:
-        held = await self._held()
-        if self._publisher.table is None:
-            return
-        hosts = frozenset(self._hosts())
-        plan = plan_certificates(hosts, held, now=self._now(), acme=self._acme is not None)
-        if plan.serve != self._served:
-            self._publisher.configure(certificates=plan.serve)
-            self._served = plan.serve
-        if plan.local:
-            authority = await self._local()
-            for host in plan.local:
-                signed = await asyncio.to_thread(authority.issue, host, now=self._now())
-                await self._keep(signed, Change(actor="control", reason="the local authority signed for a route"))
-            self._wake.set()
-        for host in plan.acme:
-            await self._ask_acme(host)
+    async def load(self) -> Sequence[Held]:
+        """Return all, with their keys (a part of the port ``CertificateStore``)."""
+        async with self._database.read() as connection:
+            rows = (await connection.execute(select(CERTIFICATES).order_by(CERTIFICATES.c.id))).mappings().all()
+        return [
+            read_certificate(
+                row["chain_pem"],
+                self._sealer.open(row["sealed_key"], context=f"certificate/{row['id']}").decode(),
+                source=Source[str(row["source"]).upper()],
+            )
+            for row in rows
+        ]
 
-    def _hosts(self) -> Iterable[str]:
-        table = self._publisher.table
-        for route in table.routes if table else ():
-            if route.spec.tls == "auto":
-                yield from (host.lower() for host in route.spec.hosts)
+    async def save(self, held: Held) -> None:
+        """Keep one that was made (a part of the port ``CertificateStore``)."""
+        await self._keep(held, Change(actor="control", reason="for a route"))
 
-    async def _ask_acme(self, host: str) -> None:
-        now = self._now()
-        if self._refused.get(host, now) > now:
-            return
-        try:
-            issuer = self._issuer or await self._open_issuer()
-            held = await issuer.issue([host])
-        except HunqiError as error:
-            self._refused[host] = now + RETRY
-            _log.warning("no certificate for %s: %s", host, error)
-            await self._note(host, str(error))
-            return
-        self._refused.pop(host, None)
-        await self._keep(held, Change(actor="control", reason="asked for a route"))
-        self._wake.set()
-
-    async def _open_issuer(self) -> AcmeIssuer:
+    async def _acme_issuer(self) -> AcmeIssuer:
         wish = self._acme
         if wish is None:
-            raise CertificateNotFoundError("no ACME authority is wanted")
-        account = AcmeAccount.make(wish.directory, email=wish.email, ca_file=wish.ca_file)
-        kept = await self._secret(f"{_ACCOUNT}/{wish.directory}", lambda: {"key": account.key_pem})
-        account = AcmeAccount(directory=wish.directory, key_pem=kept["key"], email=wish.email, ca_file=wish.ca_file)
-        self._issuer = AcmeIssuer(account, self._publisher.publish_challenges, now=datetime.now)
-        return self._issuer
+            raise InvariantError("no ACME authority is wanted")
+        made = AcmeAccount.make(wish.directory, email=wish.email, ca_file=wish.ca_file)
+        kept = await self._secret(f"{_ACCOUNT}/{wish.directory}", lambda: {"key": made.key_pem})
+        account = replace(made, key_pem=kept["key"])
+        return AcmeIssuer(account, self._publisher.publish_challenges, now=datetime.now)
 
     async def _local(self) -> LocalAuthority:
         def make() -> Mapping[str, str]:
@@ -232,24 +190,13 @@ class Certificates:
             )
         return made
 
-    async def _note(self, host: str, problem: str) -> None:
-        async with self._database.begin() as connection:
-            await connection.execute(
-                update(CERTIFICATES).where(CERTIFICATES.c.hosts == json.dumps((host,))).values(problem=problem[:500])
-            )
-            await append(connection, "certificate.refused", actor="control", subject=host[:128], reason=problem[:500])
+    def _problem_of(self, hosts: Iterable[str]) -> str | None:
+        refusals = self._issuing.refusals if self._issuing else {}
+        return next((refusals[host].reason for host in hosts if host in refusals), None)
 
-    async def _held(self) -> list[Held]:
-        async with self._database.read() as connection:
-            rows = (await connection.execute(select(CERTIFICATES).order_by(CERTIFICATES.c.id))).mappings().all()
-        return [
-            read_certificate(
-                row["chain_pem"],
-                self._sealer.open(row["sealed_key"], context=f"certificate/{row['id']}").decode(),
-                source=Source[str(row["source"]).upper()],
-            )
-            for row in rows
-        ]
+    def _woken(self) -> None:
+        if self._issuing:
+            self._issuing.wake()
 
 
 def _name(source: Source) -> str:
