@@ -28,7 +28,6 @@ from hunqi.apps.plan import plan
 from hunqi.apps.ports import Images
 from hunqi.apps.serving import Routing, Surge
 from hunqi.apps.situation import Facts, Situation
-from hunqi.apps.state import AppRecord
 from hunqi.apps.steps import (
     Advance,
     CreateNetwork,
@@ -39,13 +38,12 @@ from hunqi.apps.steps import (
     PinVolumes,
     Plan,
     PutService,
-    RemoveNetwork,
-    RemovePayload,
     RemoveService,
     ScaleService,
     Step,
 )
 from hunqi.apps.store import AppStore, Kept
+from hunqi.apps.telling import event_of
 from hunqi.apps.transitions import OvertakenError, Transitions
 from hunqi.apps.waits import Waits
 from hunqi.engine.errors import ConflictError, EngineRefusedError, InUseError, NotFoundError
@@ -384,26 +382,3 @@ class Controller:
         if self._waits is None:
             raise InvariantError("a controller looks at apps only while it runs")
         return self._waits
-
-
-def event_of(step: Step, kept: Kept) -> tuple[str, AppRecord, str, str]:
-    """Return kind, app, sentence and subject of the event of a step at the engine."""
-    match step:
-        case PutService():
-            kind = "service.repaired" if step.repair else "service.started"
-        case ScaleService():
-            kind = "service.scaled"
-        case RemoveService():
-            kind = "service.removed"
-        case CreateNetwork():
-            kind = "network.created"
-        case RemoveNetwork():
-            kind = "network.removed"
-        case CreatePayload():
-            kind = f"{step.kind}.created"
-        case RemovePayload():
-            kind = f"{step.kind}.removed"
-        case _:
-            kind = "app.changed"
-    subject = kept.deploy.id if kept.deploy is not None else getattr(step, "name", "")
-    return kind, kept.app, step.sentence, subject
