@@ -119,6 +119,7 @@ class World:
     ids: itertools.count[int] = field(default_factory=itertools.count)
     busy: bool = False
     """Whether draining backends still have requests."""
+    gateways: int = 1
 
     # what users do
     def release(self, new: AppSpec, **progress: object) -> None:
@@ -173,8 +174,8 @@ class World:
     def pass_time(self, seconds: float = 1.0, *, ready: bool = True) -> None:
         """Tasks start or end, gateways take in what was offered and drain."""
         self.now += seconds
-        self.taken = self.offered
-        if self.offered is not None and not self.busy:
+        self.taken = self.offered if self.gateways else None
+        if self.taken is not None and self.offered is not None and not self.busy:
             self.drained |= set(self.offered.draining)
         for name in list(self.services):
             self._run(name, ready=ready)
@@ -237,6 +238,8 @@ class World:
 
     def health(self, name: str) -> HealthReport:
         """What the gateways find: running tasks of backends that they know."""
+        if not self.gateways:
+            return HealthReport(backend=name, gateways=0, healthy=frozenset(), failures={})
         known = self.taken is not None and any(each.name == name for each in self.taken.backends)
         healthy = frozenset(task.id for task in self.tasks.get(name, ()) if task.serving) if known else frozenset()
         return HealthReport(backend=name, gateways=1, healthy=healthy, failures={})

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from testbed import app, images
 from testbed.machine import Machine
-from testbed.processes import command_line, resident_bytes
+from testbed.processes import command_line, descendants, resident_bytes
 from testbed.programs import Daemon, ProcessFailedError, free_port
 from testbed.swarm import Bed
 
@@ -37,7 +37,7 @@ _PASSWORD: Final = "correct horse battery staple"
 _CALL_S: Final = 60.0
 _DEPLOY_S: Final = 180.0
 _LOOK_S: Final = 0.1
-_DOCKERS_OWN: Final = ("dockerd", "containerd", "docker-proxy", "runc", "docker-init", "docker-containerd")
+_DOCKERS_OWN: Final = ("dockerd", "containerd", "docker-", "runc")
 
 
 class ApiError(Exception):
@@ -118,6 +118,15 @@ class Node:
         if not pid:
             raise LookupError(f"{name} does not run on {self.machine.hostname}")
         return int(pid)
+
+    def names(self) -> dict[int, str]:
+        """Return what each process that Hunqi runs here is: supervisor, mirror, control, agent, or its program."""
+        found = {pid: Path(line.split(maxsplit=1)[0]).name for pid, line in self.own_pids().items()}
+        for name in ("mirror", "control", "agent"):
+            with contextlib.suppress(LookupError):
+                child = self.child(name)
+                found.update(dict.fromkeys({child, *descendants(child)} & found.keys(), name))
+        return {pid: "supervisor" if name.startswith("python") else name for pid, name in found.items()}
 
     def own_pids(self) -> dict[int, str]:
         """Return the processes that Hunqi runs here, containers of its own included, with their command lines."""
@@ -218,16 +227,18 @@ class Product:
         """Remove an app and wait until it is gone."""
         self.api.call("DELETE", f"/v1/apps/{name}?volumes=true")
 
+        shown: dict[str, Any] = {}
+
         def gone() -> bool:
             try:
-                self.api.call("GET", f"/v1/apps/{name}")
+                shown.update(self.api.call("GET", f"/v1/apps/{name}"))
             except ApiError as error:
                 if error.status != 404:
                     raise
                 return True
             return False
 
-        eventually(gone, timeout_s=timeout_s, what=lambda: f"the end of {name}")
+        eventually(gone, timeout_s=timeout_s, what=lambda: f"the end of {name} ({shown.get('sentence')})")
 
 
 def eventually(condition: Callable[[], bool], *, timeout_s: float, what: Callable[[], str]) -> float:

@@ -15,8 +15,8 @@ module with ``ONE_NODE`` or ``THREE_NODES``, so that one worker runs all tests o
 :meth:`Bed.clear` removes all services, networks, volumes, secrets and configs.
 
 Needs root, and the kernel's bridge, veth and VXLAN. Any number of beds may run at once: each holds a number by a
-lock, by which bridge, namespaces and addresses (10.199.NUMBER.0/24) are named; what a killed run left is removed by
-whoever gets its number next. Several machines take turns on the host (``/tmp/hunqi-docker.lock``).
+lock, by which bridge, namespaces and addresses (10.199.NUMBER.0/24) are named; what a killed run left is removed
+when the next bed is made. Several machines take turns on the host (``/tmp/hunqi-docker.lock``).
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def swarm(machines: int = 1, *, joined: int | None = None, docker: bool = True) 
     with contextlib.ExitStack() as stack:
         if machines > 1:
             stack.enter_context(_turn())
+        _sweep_left()
         number = stack.enter_context(_number())
         bed = _layout(number, machines)
-        _sweep(number)
         stack.callback(_sweep, number)
         _lay_bridge(number, bed)
         for machine in bed.machines:
@@ -181,11 +181,25 @@ def _sweep(number: int) -> None:
     shutil.rmtree(_directory(number), ignore_errors=True)
 
 
+def _sweep_left() -> None:
+    """Remove the beds whose test runs were killed: their daemons would go on for ever."""
+    for number in _NUMBERS:
+        if _directory(number).exists():
+            with _lock_file(number).open("a") as file:
+                if _locked(file):
+                    _sweep(number)
+
+
+def _lock_file(number: int) -> Path:
+    return Path(f"/tmp/hqt{number}.lock")
+
+
 @contextlib.contextmanager
 def _number() -> Generator[int]:
     for number in _NUMBERS:
-        with Path(f"/tmp/hqt{number}.lock").open("a") as file:
+        with _lock_file(number).open("a") as file:
             if _locked(file):
+                _sweep(number)
                 yield number
                 return
     raise ProcessFailedError("every number for a test bed is taken")

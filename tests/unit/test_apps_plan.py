@@ -121,6 +121,32 @@ def test_deploy_that_never_gets_healthy_fails_when_its_time_is_over() -> None:
     assert set(world.services) == {"shop_web-r1", "shop_worker-r1"}
 
 
+def test_cluster_without_a_gateway_goes_by_docker_alone() -> None:
+    world = World(gateways=0)
+    world.release(spec(web()))
+    world.settle()
+    world.release(spec(web(version=2)))
+    world.settle()
+    assert set(world.services) == {"shop_web-r2"}
+
+
+def test_gateway_that_takes_nothing_in_fails_the_deploy_and_not_what_serves() -> None:
+    world = running_shop()
+    world.release(spec(web(version=2)))
+    while world.deploy is not None and world.deploy.state is not DeployState.SWITCHING:
+        world.look()
+        world.pass_time()
+    taken = world.taken
+    for _ in range(70):
+        world.look()
+        world.now += 1
+        assert world.taken == taken
+        assert world.capacity("web") == 2
+    assert "deploy.switch" in world.log
+    world.settle()
+    assert set(world.services) == {"shop_web-r1", "shop_worker-r1"}
+
+
 def test_cancelled_deploy_is_undone() -> None:
     world = running_shop()
     world.release(spec(web(version=2)))

@@ -10,12 +10,12 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from tools.bench.model import Row, Samples
 from tools.bench_cluster.session import Session
 
+from testbed.processes import pss_bytes
 from testbed.product import IMAGE, Api, Node, Product, eventually, shop, upstream
 from testbed.swarm import swarm
 
@@ -59,6 +59,7 @@ def measure(session: Session) -> Iterator[Row]:
 def measure_worker(session: Session) -> Iterator[Row]:
     """Yield the weight of a worker of the three machines."""
     worker = session.trio().nodes[2]
+    eventually(lambda: bool(worker.envoy_pids()), timeout_s=60.0, what=lambda: "the worker's gateway")
     time.sleep(session.seconds(_IDLE_S))
     yield Row(
         name="idle weight of everything Hunqi runs on one node, worker",
@@ -121,12 +122,8 @@ def _row(found: Samples, key: str, name: str, bar: float) -> Row:
 
 def _parts(node: Node) -> Counter[str]:
     """Return the proportional set size of each of the processes, by name."""
-    from testbed.processes import pss_bytes
-
     found: Counter[str] = Counter()
-    for pid, line in node.own_pids().items():
-        words = line.split()
-        name = next((each for each in ("mirror", "control", "agent") if each in words), Path(words[0]).name)
+    for pid, name in node.names().items():
         found[name] += pss_bytes(pid)
     return found
 

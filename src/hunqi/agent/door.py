@@ -17,6 +17,7 @@ from hunqi.agent.errors import BadRequestError, NoControlError
 
 MAX_JOIN_BYTES: Final = 64 * 1024
 MOST_AT_ONCE: Final = 4
+BODY_S: Final = 10.0
 CONTROL_S: Final = 30.0
 
 
@@ -38,7 +39,11 @@ class Door:
             raise NoControlError("control does not run on this machine: join by way of a manager's address")
         if request.content_length is None or request.content_length > MAX_JOIN_BYTES:
             raise BadRequestError("this is no request to join")
-        body = await request.read()
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await request.read()
+        except TimeoutError as error:
+            raise BadRequestError("the request to join did not arrive in time") from error
         timeout = aiohttp.ClientTimeout(total=CONTROL_S)
         async with self._room:
             try:

@@ -144,8 +144,12 @@ class Stops:
         if attributes.get(LABEL_CLUSTER) != self._cluster:
             return
         stop = read_stop(event.attributes, event.id, began_at=event.time_ns / 1e9)
-        if stop and len(self._known.stops) < _MOST_STOPS:
-            self._begin(group, stop)
+        if stop is None:
+            return
+        if len(self._known.stops) >= _MOST_STOPS:
+            _log.warning("too many tasks stop at once: %s is left to the engine", stop.task)
+            return
+        self._begin(group, stop)
 
     def _begin(self, group: asyncio.TaskGroup, stop: Stop) -> None:
         if stop.container in self._known.stops:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from hunqi.apps.model import AppSpec, PayloadSpec, Revision, ServiceSpec
 from hunqi.apps.swarm import Target, Targets, network_name, payload_name, swarm_service
@@ -14,7 +14,7 @@ from hunqi.errors import DependencyError
 class GroundMissingError(DependencyError):
     """A network, secret or config that a service stands on is not there (any more): observe again."""
 
-    code = "app.ground"
+    code: ClassVar[str] = "app.ground"
 
 
 def service_body(

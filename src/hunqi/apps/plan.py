@@ -114,7 +114,8 @@ class _Planning:
     def _switch(self, deploy: DeployRecord, target: Revision) -> Plan:
         at = self._at
         serving = serving_of(at, Traffic(spec_of=target, coming=None), self._retiring)
-        if at.facts.in_force == serving:
+        if at.facts.in_force == serving or not at.gateways:
+            who = "all gateways route" if at.gateways else "there is no gateway to route"
             return Plan(
                 steps=(
                     Advance(
@@ -124,7 +125,7 @@ class _Planning:
                     ),
                 ),
                 serving=serving,
-                sentence=f"all gateways route to revision {target.number}",
+                sentence=f"{who} to revision {target.number}",
             )
         waited = at.now - deploy.progress.changed_at
         if waited > SWITCH_TIMEOUT_S:
@@ -289,6 +290,8 @@ class _Planning:
         """Undo what others changed, and set the replicas that are wanted."""
         at = self._at
         wanted = self._replicas(spec, standing.name)
+        if wanted:
+            wanted += at.facts.surge.get(standing.name, 0)
         if drift := at.facts.drifted.get(standing.name):
             self._put(revision, spec, repair=True, why=drift)
         elif not scalable(spec) or standing.service.replicas == wanted:

@@ -40,7 +40,9 @@ LABEL_RUN: Final = LABEL_PREFIX + "run"
 LABEL_UNTIL: Final = LABEL_PREFIX + "until"
 """When a run is stopped if it has not ended: seconds since the epoch."""
 POLL_S: Final = 1.0
-"""How often open runs and schedules are looked at."""
+"""How often open runs are looked at."""
+SCHEDULES_EVERY: Final = 5
+"""How many of these times pass between looks at schedules."""
 _LOST_S: Final = 60.0
 _ENDS: Final = {TaskState.COMPLETE: "succeeded", TaskState.FAILED: "failed", TaskState.REJECTED: "failed"}
 
@@ -74,19 +76,23 @@ class RunController:
 
     async def run(self) -> None:
         """Look at open runs and schedules until cancelled."""
+        rounds = 0
         while True:
             try:
-                await self.look()
+                await self.look(schedules=rounds % SCHEDULES_EVERY == 0)
             except HunqiError as error:
                 _log.warning("runs could not be looked at: %s", error)
+            rounds += 1
             await asyncio.sleep(POLL_S)
 
-    async def look(self) -> None:
-        """Start what is due, and end what has ended."""
+    async def look(self, *, schedules: bool = True) -> None:
+        """End what has ended, and with ``schedules`` start what is due."""
         runs = await self._parts.runs.open()
         snapshot = await self._parts.watched.snapshot()
         for run in runs:
             await self._see(run, snapshot)
+        if not schedules:
+            return
         now = self._now()
         for kept in await self._parts.store.all():
             if kept.app.live is not None and kept.app.desired is Desired.RUNNING:

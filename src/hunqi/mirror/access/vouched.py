@@ -1,7 +1,7 @@
 """Passwords that somebody else vouches for: signed statements of who may do what, as Hunqi's control gives them.
 
 A password that begins with ``hqr_`` is a JSON Web Token signed by Ed25519 (RFC 8037): ``sub`` names the user,
-``grants`` lists what it gives (``shop:pull,push``), ``exp`` ends it. So rights are given in one place and hold everywhere,
+``grants`` lists what it gives (``shop:pull,push``), ``exp`` ends it. So rights are given in one place and hold at all,
 without users there. The mirror only has the public key. Verified passwords are remembered until they end.
 """
 
