@@ -25,7 +25,7 @@ Passwords and tokens are typed, piped in, or in the environment, never arguments
 `--data`. Questions are asked on a terminal only; elsewhere `--yes` answers.
 """
 _SECTIONS = {
-    "This machine": ("up", "down", "status", "doctor", "join", "upgrade", "service"),
+    "This machine": ("up", "down", "status", "doctor", "join", "upgrade", "recover", "service"),
     "You": ("login", "logout", "whoami", "context"),
     "Apps": ("app", "secret", "env", "route"),
     "The cluster": ("node", "cert", "ca", "user", "team", "token", "backup"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Generator
@@ -175,6 +176,31 @@ def test_an_upgrade_copies_the_database_and_restarts_in_the_same_process(host: H
 
     assert Path(host.json("upgrade", "--revert", "--yes")["snapshot"]) == Path(said["snapshot"])
     assert host.json("status")["ready"] is True
+
+
+def test_control_is_rebuilt_from_the_swarm_with_the_key_that_was_kept(host: Host, tmp_path: Path) -> None:
+    environment = {
+        "HUNQI_CONTEXTS": str(tmp_path / "contexts.json"),
+        "HUNQI_PASSWORD": "tea with 9 lemons",
+        "HUNQI_SETUP_TOKEN": str(re.search(r"hqs_\S+", host.run("up", "--new-setup-token"))[0]),  # type: ignore[index]
+    }
+    host.machine.run(*HUNQI, "login", "--setup", "--name", "ann", env=environment)
+    wait_for(lambda: "hunqi-authority" in _configs(host) and len(_configs(host)) > 2, timeout_s=60.0, what="a mirror")
+    host.run("down")
+    key = tmp_path / "cluster.key"
+    (host.data / "control/cluster.key").rename(key)
+    shutil.rmtree(host.data / "control")
+
+    assert "the cluster's key is needed" in host.run("recover", check=False)
+    assert host.json("recover", "--key-file", str(key))["shared"] is True
+
+    assert host.json("status")["ready"] is True
+    said = host.machine.run(*HUNQI, "whoami", "--json", env=environment).stdout
+    assert json.loads(said)["name"] == "ann"
+
+
+def _configs(host: Host) -> list[str]:
+    return host.machine.docker("config", "ls", "--format", "{{.Name}}").stdout.split()
 
 
 def test_another_data_directory_does_not_take_the_swarm_over(host: Host) -> None:

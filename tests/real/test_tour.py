@@ -106,9 +106,9 @@ def test_the_tour_works_as_it_is_written(shell: Shell) -> None:
 
 
 def test_after_the_tour_the_app_serves_and_everything_is_light(shell: Shell) -> None:
-    ca = shell.home / "hunqi-ca.pem"
-    assert "The shop" in shell.type(f"curl -sS --cacert {ca} https://shop.localhost/")
-    assert "Tea and more" not in shell.type(f"curl -sS --cacert {ca} https://shop.localhost/")
+    page = shell.type("curl -sS --cacert hunqi-ca.pem https://shop.localhost/")
+    assert "The shop" in page
+    assert "Tea and more" not in page
 
     lock = shell.home / "hunqi/run/supervisor.lock"
     supervisor = int(lock.read_text())

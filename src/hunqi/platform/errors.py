@@ -51,3 +51,9 @@ class StopError(DependencyError):
     """The platform did not stop in time."""
 
     code: ClassVar[str] = "platform.stop"
+
+
+class RecoverError(UserError):
+    """Control cannot be rebuilt here; the message says what is missing."""
+
+    code: ClassVar[str] = "platform.recover"

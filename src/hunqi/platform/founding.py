@@ -7,6 +7,7 @@ a Hunqi already.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from hunqi.state.database import open_database
 from hunqi.state.sealing import Sealer, load_sealer
 
 CONFIG_NAME: Final = "hunqi-cluster"
+AUTHORITY_NAME: Final = "hunqi-authority"
 KIND: Final = "cluster"
 SEAL_CONTEXT: Final = "cluster/authority"
 
@@ -101,6 +103,13 @@ def issue_to(paths: TlsPaths, authority: ClusterAuthority, role: Role, *, hosts:
     write_private(paths.key, key)
     write_private(paths.ca, authority.ca_pem)
     write_private(paths.cert, authority.sign(request, role, hosts=hosts, now=now))
+
+
+async def mirror_authority(settings: PlatformSettings, docker: Docker, membership: Membership) -> None:
+    """Put the authority, sealed, into the Swarm unless it is there: without it a recovered control is a stranger."""
+    labels = {LABEL_CLUSTER: membership.cluster, LABEL_KIND: KIND}
+    with contextlib.suppress(ConflictError):
+        await docker.configs.create(AUTHORITY_NAME, settings.authority_file.read_bytes(), labels=labels)
 
 
 async def new_setup_token(settings: PlatformSettings) -> str | None:

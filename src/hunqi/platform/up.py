@@ -74,6 +74,7 @@ async def prepare(chosen: PlatformSettings, tell: Tell) -> Prepared:
         tell(_told(seat, docker.api_version))
         membership = await founding.claim_swarm(chosen, docker, node=seat.node)
         founding.make_keys(chosen, membership, now=datetime.now(UTC))
+        await founding.mirror_authority(chosen, docker, membership)
         token = await founding.new_setup_token(chosen)
         final = replace(chosen, has_control=True)
         settings.save(final)

@@ -74,6 +74,42 @@ def join(
         out().print("On a manager: hunqi node ls")
 
 
+def recover(
+    *,
+    data: PlatformDataOption = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", metavar="FILE", help="The copy of DIR/control/cluster.key of the lost machine."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rebuild control on this manager from what is mirrored in the Swarm; apps serve throughout.
+
+    For when the machine that ran control is lost. Events and ended deploys are not mirrored.
+
+    [bold]Examples[/bold]
+
+      [cyan]hunqi recover --key-file cluster.key[/cyan]
+    """
+    from hunqi.platform import upgrade as upgrading
+    from hunqi.platform.recover import recover as rebuild
+
+    directory = data_dir(data)
+    chosen = settings.load(directory) or PlatformSettings(data_dir=directory)
+    final, found = asyncio.run(rebuild(chosen, key_file=key_file))
+    if read_status(final) is None:
+        start_and_wait(final, quiet=as_json)
+    else:
+        upgrading.restart(final)
+        start_and_wait(final, quiet=as_json, start=False)
+    if as_json:
+        print_json({"apps": list(found.apps), "shared": found.shared, "problems": list(found.problems)})
+        return
+    out().print(Text(f"Control runs here, with {len(found.apps)} apps: {', '.join(found.apps) or 'none'}"))
+    for problem in found.problems:
+        out().print(Text(f"! {problem}", style="yellow"))
+
+
 def upgrade(
     *,
     data: PlatformDataOption = None,

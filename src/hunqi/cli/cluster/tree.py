@@ -34,7 +34,7 @@ def add_cluster(app: typer.Typer) -> None:
     app.command("up", help=up.HELP, rich_help_panel=_MACHINE)(up.up)
     for command in (up.down, look.status, look.doctor):
         app.command(rich_help_panel=_MACHINE)(command)
-    for command in (lifecycle.join, lifecycle.upgrade):
+    for command in (lifecycle.join, lifecycle.upgrade, lifecycle.recover):
         app.command(rich_help_panel=_MACHINE)(command)
     app.add_typer(service.app, name="service", rich_help_panel=_MACHINE)
     app.add_typer(_app_commands(), name="app", rich_help_panel=_APPS)
