@@ -37,11 +37,14 @@ def make_leader(product: Product, node: Node) -> None:
     for name in names_of(product):
         engine("node", "promote", name)
     for _ in range(5):
-        leader = leader_of(product)
+        eventually(lambda: leader_of(node) != "", timeout_s=60.0, what=lambda: "a leader of the Swarm")
+        leader = leader_of(node)
         if leader == node.machine.hostname:
             return
         node.machine.docker("node", "demote", leader)
-        eventually(lambda: leader_of(product, node) != "", timeout_s=30.0, what=lambda: "a new leader")
+        eventually(
+            lambda leader=leader: leader_of(node) not in {"", leader}, timeout_s=60.0, what=lambda: "another leader"
+        )
         node.machine.docker("node", "promote", leader)
         time.sleep(3.0)
     raise BenchError(f"{node.machine.hostname} does not lead")
@@ -52,10 +55,9 @@ def names_of(product: Product) -> list[str]:
     return [node.machine.hostname for node in product.nodes]
 
 
-def leader_of(product: Product, asked: Node | None = None) -> str:
-    """Return the host name of the Swarm's leader; empty while there is none."""
-    engine = (asked or product.first).machine.docker
-    shown = engine("node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}", check=False).stdout
+def leader_of(asked: Node) -> str:
+    """Return the host name of the Swarm's leader, as a manager sees it; empty while there is none."""
+    shown = asked.machine.docker("node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}", check=False).stdout
     return next((line.split()[0] for line in shown.splitlines() if line.endswith("Leader")), "")
 
 
