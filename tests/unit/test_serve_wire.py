@@ -19,6 +19,7 @@ NEVER_TO_CLIENTS = {
     "store.too_new": "before anything listens",
     "store.pinned": "only the operator's command removes so",
     "access.token_key": "before anything listens",
+    "access.trusted_key": "before anything listens",
     "access.users_file": "before anything listens; later the last good file is used",
     "access.grant": "of the command line",
     "access.password": "of the command line",
