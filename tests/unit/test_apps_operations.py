@@ -25,8 +25,10 @@ from hunqi.apps.errors import (
     ServiceNotFoundError,
     TeamNeededError,
 )
-from hunqi.apps.model import DeployState, RouteSpec
+from hunqi.apps.limits import Limits
+from hunqi.apps.model import AppSpec, DeployState, RouteSpec, ServiceSpec
 from hunqi.apps.operations import Change, Deploy, Replacing, Submission
+from hunqi.apps.store import AppStore
 from hunqi.engine.fake.behaviour import Behaviour
 from hunqi.state.events import EventLog
 from hunqi.state.tables import TEAMS
@@ -207,6 +209,20 @@ async def test_kept_route_is_served_without_new_tasks_and_no_other_app_gets_it(r
         await deploy(room, FILE, app="other")
     await routes.remove("shop", added.id, ANN)
     await room.until(lambda: len(room.routing.force["shop"].spec.services["web"].routes) == 1)
+
+
+async def test_images_below_the_name_of_another_teams_app_are_refused(room: Cluster) -> None:
+    await deploy(room)
+    limits = Limits(AppStore(room.database))
+
+    def using(image: str) -> AppSpec:
+        return AppSpec(name="spy", services={"web": ServiceSpec(name="web", image=f"127.0.0.1:5000/{image}@sha256:0")})
+
+    with pytest.raises(ImageError, match="another team"):
+        await limits.check_images("t2", using("shop/app"))
+    for allowed in ("docker.io/library/nginx", "shopping/app", "tools/app"):
+        await limits.check_images("t2", using(allowed))
+    await limits.check_images("t1", using("shop/app"))
 
 
 async def test_kept_secret_is_rotated_and_not_forgotten_while_it_is_used(room: Cluster) -> None:

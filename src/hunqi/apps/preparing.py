@@ -96,7 +96,7 @@ class Preparing:
     async def look(self, prepared: Prepared) -> None:
         """Raise what stands against the release.
 
-        Raises ``PrivilegeError``, ``QuotaError``, ``RouteTakenError``, ``RoomError``.
+        Raises ``PrivilegeError``, ``ImageError``, ``QuotaError``, ``RouteTakenError``, ``RoomError``.
         """
         release = prepared.release
         if prepared.privileges:
@@ -107,6 +107,7 @@ class Preparing:
         scale = prepared.app.intent.scale if prepared.app else Intent().scale
         await self._limits.check_routes(release.app, spec)
         if team is not None:
+            await self._limits.check_images(team, spec)
             await self._limits.check_quota(team, release.app, spec, scale)
         if release.replacing is not Replacing.STOP_FIRST:
             check_room(spec, prepared, await self._watched.snapshot())
