@@ -21,8 +21,9 @@ from hunqi.apps.operations import Change
 from hunqi.control.accelerators import Accelerators
 from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
+from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
-from hunqi.control.platform import LEASE, Leading, PlatformView
+from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
@@ -124,9 +125,10 @@ class _Making:
         self._agents = agents
         self._sealer = sealer
         self._logins = RegistryLogins(sealer)
-        self._leases = Leases(database, holder=f"http://{settings.host}:{settings.port}")
+        own = Holder.at(settings.node, settings.host, settings.port, own_address=settings.agent_address)
+        self._leases = Leases(database, holder=str(own))
         self._leadership = Leadership(self._leases, name=LEASE)
-        self._leading = Leading(self._leadership)
+        self._leading = Leading(self._leadership, own, rosters.current)
         self._held = database.fenced(Held(self._leadership))
         self._observer = Observer(docker, cluster=settings.cluster)
         self._publisher = Publisher(agents, edge=settings.edge)
