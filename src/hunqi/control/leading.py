@@ -86,9 +86,12 @@ class Leading:
         """Whether this process led and another does now: what this one remembers is out of date."""
         return self._led and not self.leading and self._seen is not None and self._seen != self._own
 
+    def note_led(self) -> None:
+        """Remember that this process has led."""
+        self._led = True
+
     async def look(self, leases: Leases) -> None:
         """See who it is. Raises what ``Database.read`` raises."""
-        self._led = self._led or self.leading
         held = await leases.holder(LEASE)
         self._seen = Holder.parse(held) if held else None
         self._was_seen = self._was_seen or self._seen is not None

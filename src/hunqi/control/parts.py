@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -89,11 +89,31 @@ class Parts:
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: ControlSettings, authority: ClusterAuthority) -> AsyncGenerator[Parts]:
+async def open_docker(settings: ControlSettings) -> AsyncGenerator[Docker]:
+    """Open this machine's engine, waiting for one that is not up yet."""
+    while True:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                docker = await stack.enter_async_context(Docker(str(settings.docker_socket)))
+            except EngineUnreachableError as error:
+                _log.warning("waiting for Docker: %s", error)
+            else:
+                yield docker
+                return
+        await asyncio.sleep(_DOCKER_RETRY_S)
+
+
+EngineOpener = Callable[[ControlSettings], contextlib.AbstractAsyncContextManager[Docker]]
+
+
+@contextlib.asynccontextmanager
+async def open_parts(
+    settings: ControlSettings, authority: ClusterAuthority, *, engine: EngineOpener = open_docker
+) -> AsyncGenerator[Parts]:
     """Make every part; nothing runs yet."""
     sealer = load_sealer(settings.cluster_key_file)
     async with contextlib.AsyncExitStack() as stack:
-        docker = await stack.enter_async_context(_docker(settings))
+        docker = await stack.enter_async_context(engine(settings))
         database = await stack.enter_async_context(open_database(settings.database_url))
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
         rosters = Rosters(NodeStore(database), now=now)
@@ -269,18 +289,3 @@ class _Making:
 def now() -> datetime:
     """Return this moment, in UTC."""
     return datetime.now(UTC)
-
-
-@contextlib.asynccontextmanager
-async def _docker(settings: ControlSettings) -> AsyncGenerator[Docker]:
-    """Open the engine, waiting for one that is not up yet."""
-    while True:
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                docker = await stack.enter_async_context(Docker(str(settings.docker_socket)))
-            except EngineUnreachableError as error:
-                _log.warning("waiting for Docker: %s", error)
-            else:
-                yield docker
-                return
-        await asyncio.sleep(_DOCKER_RETRY_S)

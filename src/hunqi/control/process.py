@@ -16,7 +16,7 @@ from typing import Final
 import uvicorn
 
 from hunqi.api.app import build_api
-from hunqi.control.parts import Parts, now, open_parts
+from hunqi.control.parts import EngineOpener, Parts, now, open_docker, open_parts
 from hunqi.control.settings import ControlSettings
 from hunqi.errors import HunqiError
 from hunqi.nodes.authority import ClusterAuthority, key_name, request_for
@@ -33,7 +33,9 @@ _STOP_S: Final = 5
 _log: Final = logging.getLogger(__name__)
 
 
-async def run_control(settings: ControlSettings, authority: ClusterAuthority) -> None:
+async def run_control(
+    settings: ControlSettings, authority: ClusterAuthority, *, engine: EngineOpener = open_docker
+) -> None:
     """Serve until SIGTERM or SIGINT. Apps and gateways live on.
 
     Raises ``StateError`` and its kin for a database that cannot be used, ``OSError`` for a port that is taken.
@@ -43,7 +45,7 @@ async def run_control(settings: ControlSettings, authority: ClusterAuthority) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with open_parts(settings, authority) as parts:
+    async with open_parts(settings, authority, engine=engine) as parts:
         await _begin(parts)
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(_serve(parts, listener, stopped), name="control")
@@ -86,6 +88,7 @@ async def _stand_by(parts: Parts) -> None:
 
 async def _lead(parts: Parts, lease: Lease, standing_by: asyncio.Task[None]) -> None:
     _log.info("leading in epoch %d", lease.epoch)
+    parts.leading.note_led()
     standing_by.cancel()
     await asyncio.wait([standing_by])
     await parts.machines.load()
