@@ -261,8 +261,8 @@ def _tell_member(chosen: PlatformSettings, *, as_json: bool) -> None:
     if as_json:
         print_json({**_facts(chosen), "started": True})
         return
-    where = "control too: one of all leads" if chosen.has_control else "control is on other machines"
-    out().print(Text(f"Hunqi runs here ({where}).", style="bold green"))
+    where = "control is here too" if chosen.has_control else "control is on other machines"
+    out().print(Text(f"Hunqi runs here; {where}.", style="bold green"))
     _print_addresses(out(), chosen)
 
 
