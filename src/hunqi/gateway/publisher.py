@@ -158,7 +158,9 @@ class Publisher:
         return {node: each.report for node, each in self._standings.live().items()}
 
     def health(self, backend: str) -> HealthReport:
-        """Return what is known now, from memory."""
+        """Return what is known now, from memory: of no gateway where this process has no table to judge them by."""
+        if self._table is None:
+            return HealthReport(backend=backend, gateways=0)
         return self._standings.health(backend, self._endpoints(backend))
 
     async def wait_in_force(self, app: str, *, timeout_s: float) -> Waited:
