@@ -114,6 +114,23 @@ def play(scenario: Scenario, *nodes: str) -> None:
     run_virtual(whole)
 
 
+def test_one_that_only_listens_knows_the_gateways_tells_them_nothing_and_judges_no_task() -> None:
+    async def whole() -> None:
+        fleet = Fleet("n1", "n2")
+        fleet.agents["n2"].reachable = False
+        publisher = Publisher(fleet, edge=Edge(), monotonic=asyncio.get_running_loop().time)
+        publisher.observed(snapshot(tasks(1, 2)))
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(publisher.listen())
+            await asyncio.sleep(8.0)
+            assert set(publisher.reports()) == {"n1"}
+            assert publisher.health("shop_web-r1").gateways == 0
+            assert fleet.agents["n1"].taken == []
+            listening.cancel()
+
+    run_virtual(whole)
+
+
 def tasks(*numbers: int) -> dict[str, list]:
     return {"shop_web-r1": [task(number) for number in numbers]}
 

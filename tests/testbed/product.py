@@ -101,11 +101,11 @@ class Node:
         command = [sys.executable, "-m", "hunqi", *args, "--data", str(self.data)]
         return self.machine.run(*command, timeout_s=timeout_s, check=check, env=self._env).stdout
 
-    def up(self) -> str | None:
+    def up(self, *more: str) -> str | None:
         """``hunqi up``, the API reachable from the host; return the setup token, if it was made now."""
         own = self.machine.address
         given = ("--docker", str(self.machine.socket), "--advertise", own, "--control", f"{own}:{_CONTROL_PORT}")
-        return json.loads(self.hunqi("up", *given, "--json"))["setup_token"]
+        return json.loads(self.hunqi("up", *given, *more, "--json")).get("setup_token")
 
     def join(self, token: str) -> None:
         """``hunqi join TOKEN``."""

@@ -84,6 +84,7 @@ class MemoryRooms:
     database: Database
     leading: bool = True
     address: str | None = None
+    machine: str | None = None
     ready: bool = True
     needs_files: set[str] = field(default_factory=set)
     needs_variables: set[str] = field(default_factory=set)

@@ -15,13 +15,15 @@ from hunqi.apps.errors import ServiceNotFoundError
 from hunqi.apps.operations import Change, TaskView
 from hunqi.control.certificates import CertificateNotFoundError, Certificates
 from hunqi.control.entering import choose
+from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.parts import Held
 from hunqi.gateway.certificates import BadCertificateError, LocalAuthority, Source
 from hunqi.gateway.model import Certificate
+from hunqi.nodes.model import Member, Roster
 from hunqi.state.database import Database, open_database
 from hunqi.state.errors import LeaseLostError, SealBrokenError
 from hunqi.state.events import EventLog
-from hunqi.state.leases import Lease
+from hunqi.state.leases import Leadership, Lease, Leases
 from hunqi.state.sealing import Sealer
 
 ANN = Change(actor="ann", reason="it is ours")
@@ -160,3 +162,42 @@ async def test_only_the_leader_writes(database: Database) -> None:
     with pytest.raises(LeaseLostError):  # nobody has given it
         async with fenced.begin():
             pass
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("10.0.0.1", "http://10.0.0.1:7000"),
+        ("control.internal", "http://control.internal:7000"),
+        ("fd00::1", "http://[fd00::1]:7000"),
+        ("0.0.0.0", "http://10.0.0.9:7000"),
+        ("127.0.0.1", ""),
+        ("::1", ""),
+        ("localhost", ""),
+    ],
+)
+def test_a_leader_is_known_by_its_node_and_by_a_url_of_use_to_others(host: str, url: str) -> None:
+    holder = Holder.at("n1", host, 7000, own_address="10.0.0.9:7001")
+    assert holder == Holder(node="n1", url=url)
+    assert Holder.parse(str(holder)) == holder
+
+
+async def test_who_leads_is_told_by_url_else_by_machine(database: Database) -> None:
+    one, two = Holder(node="n1", url=""), Holder(node="n2", url="")
+    roster = Roster(members=(Member(node="n1", name="ann", address="10.0.0.1:7001", agent="a"),))
+    ours = Leases(database, holder=str(two))
+    leading = Leading(Leadership(ours, name=LEASE), two, lambda: roster)
+    await leading.look(ours)
+    assert (leading.address, leading.machine, leading.was_seen) == (None, None, False)
+
+    lease = await Leases(database, holder=str(one)).acquire(LEASE)
+    await leading.look(ours)
+    assert lease is not None
+    assert (leading.address, leading.machine, leading.was_seen) == (None, "ann", True)
+    assert not leading.was_succeeded  # it never led
+    leading.note_led()
+    assert leading.was_succeeded
+
+    await Leases(database, holder=str(one)).release(lease)
+    await leading.look(ours)
+    assert (leading.machine, leading.was_seen, leading.was_succeeded) == (None, True, False)

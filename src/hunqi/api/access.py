@@ -77,7 +77,7 @@ class Access:
         if method in SAFE or action not in _LEADERS or self._rooms.leader.leading:
             return
         self._judge(caller, action, None, only_anonymous=True)
-        raise NotLeaderError(self._rooms.leader.address)
+        raise NotLeaderError(self._rooms.leader.address, machine=self._rooms.leader.machine)
 
     async def team_for_new_app(self, caller: Actor, app: str, wanted: str | None) -> str:
         """Return the id of the team that a new app belongs to.

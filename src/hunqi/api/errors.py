@@ -68,8 +68,13 @@ class NotLeaderError(DependencyError):
     code: ClassVar[str] = "api.not-leader"
     retry_after_s: ClassVar[float] = 2.0
 
-    def __init__(self, leader: str | None) -> None:
-        where = f"ask {leader}" if leader else "nobody leads at this moment: try again in a few seconds"
+    def __init__(self, leader: str | None, *, machine: str | None = None) -> None:
+        if leader:
+            where = f"ask {leader}"
+        elif machine:
+            where = f"ask on the machine {machine}, where control leads and listens on loopback only"
+        else:
+            where = "nobody leads at this moment: try again in a few seconds"
         super().__init__(f"this control process does not lead: {where}")
         self.leader = leader
 

@@ -259,7 +259,12 @@ class Leader(Protocol):
 
     @property
     def address(self) -> str | None:
-        """The URL of the one that does, None while nobody does or it is not known."""
+        """The URL of the one that does; None while nobody does or it cannot be reached from other machines."""
+        ...
+
+    @property
+    def machine(self) -> str | None:
+        """The name of the machine on which it runs, None while nobody leads."""
         ...
 
 

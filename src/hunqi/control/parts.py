@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -21,8 +21,9 @@ from hunqi.apps.operations import Change
 from hunqi.control.accelerators import Accelerators
 from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
+from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
-from hunqi.control.platform import LEASE, Leading, PlatformView
+from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
@@ -88,11 +89,31 @@ class Parts:
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: ControlSettings, authority: ClusterAuthority) -> AsyncGenerator[Parts]:
+async def open_docker(settings: ControlSettings) -> AsyncGenerator[Docker]:
+    """Open this machine's engine, waiting for one that is not up yet."""
+    while True:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                docker = await stack.enter_async_context(Docker(str(settings.docker_socket)))
+            except EngineUnreachableError as error:
+                _log.warning("waiting for Docker: %s", error)
+            else:
+                yield docker
+                return
+        await asyncio.sleep(_DOCKER_RETRY_S)
+
+
+EngineOpener = Callable[[ControlSettings], contextlib.AbstractAsyncContextManager[Docker]]
+
+
+@contextlib.asynccontextmanager
+async def open_parts(
+    settings: ControlSettings, authority: ClusterAuthority, *, engine: EngineOpener = open_docker
+) -> AsyncGenerator[Parts]:
     """Make every part; nothing runs yet."""
     sealer = load_sealer(settings.cluster_key_file)
     async with contextlib.AsyncExitStack() as stack:
-        docker = await stack.enter_async_context(_docker(settings))
+        docker = await stack.enter_async_context(engine(settings))
         database = await stack.enter_async_context(open_database(settings.database_url))
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
         rosters = Rosters(NodeStore(database), now=now)
@@ -124,9 +145,10 @@ class _Making:
         self._agents = agents
         self._sealer = sealer
         self._logins = RegistryLogins(sealer)
-        self._leases = Leases(database, holder=f"http://{settings.host}:{settings.port}")
+        own = Holder.at(settings.node, settings.host, settings.port, own_address=settings.agent_address)
+        self._leases = Leases(database, holder=str(own))
         self._leadership = Leadership(self._leases, name=LEASE)
-        self._leading = Leading(self._leadership)
+        self._leading = Leading(self._leadership, own, rosters.current)
         self._held = database.fenced(Held(self._leadership))
         self._observer = Observer(docker, cluster=settings.cluster)
         self._publisher = Publisher(agents, edge=settings.edge)
@@ -267,18 +289,3 @@ class _Making:
 def now() -> datetime:
     """Return this moment, in UTC."""
     return datetime.now(UTC)
-
-
-@contextlib.asynccontextmanager
-async def _docker(settings: ControlSettings) -> AsyncGenerator[Docker]:
-    """Open the engine, waiting for one that is not up yet."""
-    while True:
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                docker = await stack.enter_async_context(Docker(str(settings.docker_socket)))
-            except EngineUnreachableError as error:
-                _log.warning("waiting for Docker: %s", error)
-            else:
-                yield docker
-                return
-        await asyncio.sleep(_DOCKER_RETRY_S)

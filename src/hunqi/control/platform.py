@@ -12,6 +12,7 @@ from typing import Any, Final
 from hunqi.api.ports import BackupMade, PartStatus, PlatformStatus
 from hunqi.apps.compose.schema import x_hunqi_schema
 from hunqi.apps.operations import Change, Views
+from hunqi.control.leading import Leading
 from hunqi.engine.observer import Observer
 from hunqi.errors import HunqiError
 from hunqi.gateway.publisher import Publisher
@@ -20,32 +21,8 @@ from hunqi.nodes.roster import Rosters
 from hunqi.state.backup import back_up
 from hunqi.state.database import Database
 from hunqi.state.events import append
-from hunqi.state.leases import Leadership, Leases
 
-LEASE: Final = "control"
 _log: Final = logging.getLogger(__name__)
-
-
-class Leading:
-    """Who leads (the API's port ``Leader``); a lease's holder is named by the URL of its API."""
-
-    def __init__(self, leadership: Leadership) -> None:
-        self._leadership = leadership
-        self._address: str | None = None
-
-    @property
-    def leading(self) -> bool:
-        """Whether this process does."""
-        return self._leadership.lease is not None
-
-    @property
-    def address(self) -> str | None:
-        """The URL of the one that does, as of the last look."""
-        return self._address
-
-    async def look(self, leases: Leases) -> None:
-        """See who it is."""
-        self._address = await leases.holder(LEASE)
 
 
 class PlatformView:
@@ -86,7 +63,7 @@ class PlatformView:
         return PlatformStatus(
             cluster=self._cluster,
             version=version("hunqi"),
-            leader=self._leading.address,
+            leader=self._leading.address or self._leading.machine,
             leading=self._leading.leading,
             nodes=len(nodes),
             nodes_ready=sum(each.ready for each in nodes),
@@ -96,14 +73,13 @@ class PlatformView:
         )
 
     async def is_ready(self) -> bool:
-        """Whether the database and Docker are there, and somebody leads."""
+        """Whether the database and Docker are there, and somebody leads or will soon: reads are answered meanwhile."""
         try:
             async with self._database.read():
                 pass
         except HunqiError:
             return False
-        someone_leads = self._leading.leading or self._leading.address is not None
-        return self._observer.snapshot is not None and not self._observer.stale and someone_leads
+        return self._observer.snapshot is not None and not self._observer.stale and self._leading.was_seen
 
     async def back_up(self, change: Change) -> BackupMade:
         """Copy the database now. Raises ``BackupFailedError``."""

@@ -16,10 +16,12 @@ from typing import Final
 import uvicorn
 
 from hunqi.api.app import build_api
-from hunqi.control.parts import Parts, now, open_parts
+from hunqi.control.parts import EngineOpener, Parts, now, open_docker, open_parts
 from hunqi.control.settings import ControlSettings
+from hunqi.errors import HunqiError
 from hunqi.nodes.authority import ClusterAuthority, key_name, request_for
 from hunqi.nodes.model import Member
+from hunqi.nodes.roster import ROUND_S
 from hunqi.nodes.store import NodeStore
 from hunqi.state.events import EventLog
 from hunqi.state.leases import Lease
@@ -31,7 +33,9 @@ _STOP_S: Final = 5
 _log: Final = logging.getLogger(__name__)
 
 
-async def run_control(settings: ControlSettings, authority: ClusterAuthority) -> None:
+async def run_control(
+    settings: ControlSettings, authority: ClusterAuthority, *, engine: EngineOpener = open_docker
+) -> None:
     """Serve until SIGTERM or SIGINT. Apps and gateways live on.
 
     Raises ``StateError`` and its kin for a database that cannot be used, ``OSError`` for a port that is taken.
@@ -41,10 +45,10 @@ async def run_control(settings: ControlSettings, authority: ClusterAuthority) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with open_parts(settings, authority) as parts:
+    async with open_parts(settings, authority, engine=engine) as parts:
         await _begin(parts)
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(_serve(parts, listener), name="control")
+            serving = group.create_task(_serve(parts, listener, stopped), name="control")
             await stopped.wait()
             serving.cancel()
 
@@ -62,17 +66,31 @@ async def _begin(parts: Parts) -> None:
     await parts.rosters.load()
 
 
-async def _serve(parts: Parts, listener: socket.socket) -> None:
+async def _serve(parts: Parts, listener: socket.socket, stopped: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.observer.run(), name="observer")
         group.create_task(_follow(parts), name="publisher's snapshots")
-        group.create_task(_look_who_leads(parts), name="who leads")
-        group.create_task(parts.leadership.run(lambda lease: _lead(parts, lease)), name="leadership")
+        group.create_task(_look_who_leads(parts, stopped), name="who leads")
+        by = group.create_task(_stand_by(parts), name="standing by")
+        group.create_task(parts.leadership.run(lambda lease: _lead(parts, lease, by)), name="leadership")
         await _answer(parts, listener)
 
 
-async def _lead(parts: Parts, lease: Lease) -> None:
+async def _stand_by(parts: Parts) -> None:
+    """Know what is asked for here though another leads: the machines, their agents, what the gateways report."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parts.publisher.listen(), name="listening")
+        while True:
+            with contextlib.suppress(HunqiError):  # the database is away: what was read last stands
+                await parts.rosters.look(parts.agents)
+            await asyncio.sleep(ROUND_S)
+
+
+async def _lead(parts: Parts, lease: Lease, standing_by: asyncio.Task[None]) -> None:
     _log.info("leading in epoch %d", lease.epoch)
+    parts.leading.note_led()
+    standing_by.cancel()
+    await asyncio.wait([standing_by])
     await parts.machines.load()
     async with asyncio.TaskGroup() as group:
         group.create_task(_publish(parts), name="publisher")
@@ -100,10 +118,14 @@ async def _follow(parts: Parts) -> None:
         parts.machines.wake()
 
 
-async def _look_who_leads(parts: Parts) -> None:
+async def _look_who_leads(parts: Parts, stopped: asyncio.Event) -> None:
     while True:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(HunqiError):
             await parts.leading.look(parts.leases)
+        if parts.leading.was_succeeded:
+            # What a leader remembers may be told to no gateway once another has led: the supervisor starts it anew.
+            _log.warning("control leads on %s now: this process ends, to begin anew beside it", parts.leading.machine)
+            stopped.set()
         await asyncio.sleep(_LOOK_S)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -158,7 +158,9 @@ class Publisher:
         return {node: each.report for node, each in self._standings.live().items()}
 
     def health(self, backend: str) -> HealthReport:
-        """Return what is known now, from memory."""
+        """Return what is known now, from memory: of no gateway where this process has no table to judge them by."""
+        if self._table is None:
+            return HealthReport(backend=backend, gateways=0)
         return self._standings.health(backend, self._endpoints(backend))
 
     async def wait_in_force(self, app: str, *, timeout_s: float) -> Waited:
@@ -206,7 +208,12 @@ class Publisher:
         """Build tables and speak to the agents until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._build_forever())
-            await self._follow_roster(group)
+            await self._follow_roster(group, self._follow)
+
+    async def listen(self) -> None:
+        """Hear the gateways' reports until cancelled, and tell them nothing: for a process that does not lead."""
+        async with asyncio.TaskGroup() as group:
+            await self._follow_roster(group, self._hear_forever)
 
     def _touch(self) -> None:
         self._asked += 1
@@ -242,12 +249,14 @@ class Publisher:
         self._problems = dict(problems)
         return table
 
-    async def _follow_roster(self, group: asyncio.TaskGroup) -> None:
+    async def _follow_roster(
+        self, group: asyncio.TaskGroup, follow: Callable[[str], Coroutine[None, None, None]]
+    ) -> None:
         followed: dict[str, asyncio.Task[None]] = {}
         while True:
             nodes = set(self._agents.nodes)
             for node in nodes - followed.keys():
-                followed[node] = group.create_task(self._follow(node))
+                followed[node] = group.create_task(follow(node))
             for node in followed.keys() - nodes:
                 followed.pop(node).cancel()
                 self._standings.forget(node)

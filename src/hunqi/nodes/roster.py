@@ -90,6 +90,13 @@ class Rosters:
                 self._written[node] = now
                 await self._store.saw(node, now=now)
 
+    async def look(self, agents: Agents) -> None:
+        """Read it and see who answers, telling nobody anything: for a process that does not lead."""
+        roster = await self.load()
+        async with asyncio.TaskGroup() as group:
+            asked = {each.node: group.create_task(_ask(agents, each.node)) for each in roster.members}
+        self._statuses = {node: status for node, task in asked.items() if (status := task.result())}
+
     async def _tell_one(self, agents: Agents, node: str) -> AgentStatus | None:
         try:
             status = await agents.status(node)
@@ -100,3 +107,10 @@ class Rosters:
                 _log.warning("%s", error)
             return None
         return status
+
+
+async def _ask(agents: Agents, node: str) -> AgentStatus | None:
+    try:
+        return await agents.status(node)
+    except HunqiError:
+        return None

@@ -57,3 +57,9 @@ class RecoverError(UserError):
     """Control cannot be rebuilt here; the message says what is missing."""
 
     code: ClassVar[str] = "platform.recover"
+
+
+class FurtherControlError(UserError):
+    """Control cannot run on this machine beside that of another; the message says what it takes."""
+
+    code: ClassVar[str] = "platform.further-control"

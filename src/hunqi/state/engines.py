@@ -16,6 +16,8 @@ from hunqi.state.errors import StateUrlError, translate
 BUSY_TIMEOUT_S: Final = 10.0
 """Longest wait for another writer, and for a connection."""
 _STATEMENT_TIMEOUT_S: Final = 60.0
+_IDLE_S: Final = 6.0
+"""Longest rest of a process inside a write: one that is cut off there may not keep the others from leading."""
 _READERS: Final = 3
 _SQLITE: Final = "sqlite+aiosqlite"
 _POSTGRESQL: Final = "postgresql+asyncpg"
@@ -110,7 +112,7 @@ def _postgresql(url: Url, *, writes: bool) -> AsyncEngine:
         "application_name": "hunqi",
         "lock_timeout": f"{BUSY_TIMEOUT_S:.0f}s",
         "statement_timeout": f"{_STATEMENT_TIMEOUT_S:.0f}s",
-        "idle_in_transaction_session_timeout": f"{_STATEMENT_TIMEOUT_S:.0f}s",
+        "idle_in_transaction_session_timeout": f"{_IDLE_S if writes else _STATEMENT_TIMEOUT_S:.0f}s",
         "timezone": "UTC",
     }
     if not writes:

@@ -121,7 +121,7 @@ class Leadership:
 
         An error of ``lead`` ends this too, the lease released; so does its return.
         """
-        while True:
+        while not _is_cancelled():
             lease = await self._campaign()
             _log.info("this process leads now", extra={"epoch": lease.epoch})
             try:
@@ -133,6 +133,7 @@ class Leadership:
                 self._lease = None
                 with suppress(DependencyError):
                     await self._leases.release(lease)
+        raise asyncio.CancelledError
 
     async def _campaign(self) -> Lease:
         while True:
@@ -164,3 +165,9 @@ class Leadership:
                     raise LeaseLostError("the lease could not be renewed in time") from error
                 continue
             self._until = asked_at + self._leases.ttl_s
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is cancelled, though a task group that failed at that moment has raised its errors instead."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -15,7 +15,8 @@ from hunqi.cli.cluster import asking
 from hunqi.cli.cluster.calls import call_api, path_of
 from hunqi.cli.cluster.given import ReasonOption, YesOption
 from hunqi.cli.cluster.options import PlatformDataOption, chosen_settings, data_dir
-from hunqi.cli.cluster.up import AdvertiseOption, AgentOption, DockerOption, start_and_wait, teller
+from hunqi.cli.cluster.starting import start_and_wait, start_anew, teller
+from hunqi.cli.cluster.up import AdvertiseOption, AgentOption, DockerOption
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json
 from hunqi.kit.units import show_size
@@ -91,17 +92,12 @@ def recover(
 
       [cyan]hunqi recover --key-file cluster.key[/cyan]
     """
-    from hunqi.platform import upgrade as upgrading
     from hunqi.platform.recover import recover as rebuild
 
     directory = data_dir(data)
     chosen = settings.load(directory) or PlatformSettings(data_dir=directory)
     final, found = asyncio.run(rebuild(chosen, key_file=key_file))
-    if read_status(final) is None:
-        start_and_wait(final, quiet=as_json)
-    else:
-        upgrading.restart(final)
-        start_and_wait(final, quiet=as_json, start=False)
+    start_anew(final, quiet=as_json)
     if as_json:
         print_json({"apps": list(found.apps), "shared": found.shared, "problems": list(found.problems)})
         return
@@ -142,11 +138,7 @@ def upgrade(
         _told_version(snapshot, as_json=as_json)
         return
     snapshot = asyncio.run(upgrading.take_snapshot(chosen, version=running.version if running else version("hunqi")))
-    if running is None:
-        start_and_wait(chosen, quiet=as_json)
-    else:
-        upgrading.restart(chosen)
-        start_and_wait(chosen, quiet=as_json, start=False)
+    start_anew(chosen, quiet=as_json)
     _told_version(snapshot.path, as_json=as_json)
 
 

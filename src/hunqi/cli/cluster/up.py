@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from hunqi.cli.cluster.options import PlatformDataOption, chosen_settings, data_dir
+from hunqi.cli.cluster.starting import start_and_wait, start_anew, teller
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json
 from hunqi.platform import launch, settings
 from hunqi.platform.children import ChildMain
 from hunqi.platform.errors import AlreadyRunningError, SettingsError
-from hunqi.platform.launch import PartReady
 from hunqi.platform.settings import Address, PlatformSettings
 from hunqi.platform.status import PlatformStatus, read_status
 
 if TYPE_CHECKING:
-    from hunqi.platform.up import Prepared, Tell
+    from hunqi.platform.up import Prepared
 
 _LISTEN: Final = "Where it listens"
 _CERTIFICATES: Final = "Certificates"
@@ -45,6 +43,9 @@ alone. What you choose here is kept in DIR/platform.json.
 
   [cyan]hunqi up --advertise 10.0.0.1[/cyan]
       For more than one machine: then hunqi node token, and hunqi join there.
+
+  [cyan]hunqi up --database-file db.url --key-file cluster.key[/cyan]
+      On a manager that has joined: control here too, by the cluster's PostgreSQL.
 """
 
 ControlOption = Annotated[
@@ -111,6 +112,16 @@ AcmeCaOption = Annotated[
 DockerOption = Annotated[
     Path | None, typer.Option("--docker", metavar="SOCKET", help="Docker's socket.", show_default=False)
 ]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        help="On a manager that has joined: the cluster's key, to have control here too. A copy of"
+        " DIR/control/cluster.key of the first machine.",
+        show_default=False,
+    ),
+]
 DatabaseOption = Annotated[
     Path | None,
     typer.Option(
@@ -142,6 +153,7 @@ def up(
     acme_ca_file: AcmeCaOption = None,
     docker: DockerOption = None,
     database_file: DatabaseOption = None,
+    key_file: KeyOption = None,
     new_setup_token: Annotated[
         bool, typer.Option("--new-setup-token", help="Print another setup token, in place of one that was lost.")
     ] = False,
@@ -167,7 +179,10 @@ def up(
         "database_url": _line_of(database_file) if database_file else None,
     }
     chosen = _choose(data_dir(data), {name: value for name, value in given.items() if value is not None})
-    _bring_up(chosen, foreground=foreground, as_json=as_json)
+    if _is_to_have_control(chosen, has_key=key_file is not None, has_database=database_file is not None):
+        _add_control(chosen, key_file, as_json=as_json)
+    else:
+        _bring_up(chosen, foreground=foreground, as_json=as_json)
 
 
 def down(*, data: PlatformDataOption = None) -> None:
@@ -198,12 +213,57 @@ def _bring_up(chosen: PlatformSettings, *, foreground: bool, as_json: bool) -> N
         return
     tell = teller(quiet=as_json)
     docker_host(chosen).ensure(tell)
+    if _has_joined(chosen):
+        _bring_up_joined(chosen, foreground=foreground, as_json=as_json)
+        return
     prepared = asyncio.run(prepare(chosen, tell))
     if foreground:
         _tell_started(prepared, as_json=as_json)
         raise typer.Exit(supervised.main([str(prepared.settings.data_dir)]))
     start_and_wait(prepared.settings, quiet=as_json)
     _tell_started(prepared, as_json=as_json)
+
+
+def _has_joined(chosen: PlatformSettings) -> bool:
+    from hunqi.platform.further import has_joined
+
+    return has_joined(chosen)
+
+
+def _is_to_have_control(chosen: PlatformSettings, *, has_key: bool, has_database: bool) -> bool:
+    from hunqi.platform.further import runs_control
+
+    return (has_key and not runs_control(chosen)) or (has_database and _has_joined(chosen))
+
+
+def _bring_up_joined(chosen: PlatformSettings, *, foreground: bool, as_json: bool) -> None:
+    """Start what runs on a machine of a cluster whose control is elsewhere."""
+    from hunqi.cli.cluster import supervised
+    from hunqi.platform.further import require_ports
+
+    asyncio.run(require_ports(chosen))
+    settings.save(chosen)
+    if foreground:
+        raise typer.Exit(supervised.main([str(chosen.data_dir)]))
+    start_and_wait(chosen, quiet=as_json)
+    _tell_member(chosen, as_json=as_json)
+
+
+def _add_control(chosen: PlatformSettings, key_file: Path | None, *, as_json: bool) -> None:
+    from hunqi.platform.further import add_control
+
+    final = asyncio.run(add_control(chosen, key_file=key_file))
+    start_anew(final, quiet=as_json)
+    _tell_member(final, as_json=as_json)
+
+
+def _tell_member(chosen: PlatformSettings, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**_facts(chosen), "started": True})
+        return
+    where = "control is here too" if chosen.has_control else "control is on other machines"
+    out().print(Text(f"Hunqi runs here; {where}.", style="bold green"))
+    _print_addresses(out(), chosen)
 
 
 def _print_new_setup_token(chosen: PlatformSettings, *, as_json: bool) -> None:
@@ -245,43 +305,6 @@ def _line_of(path: Path) -> str:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def teller(*, quiet: bool) -> Tell:
-    """Return what tells steps on standard error."""
-    console = Console(stderr=True, highlight=False)
-
-    def tell(text: str) -> None:
-        if not quiet:
-            console.print(Text(text))
-
-    return tell
-
-
-def start_and_wait(chosen: PlatformSettings, *, quiet: bool, start: bool = True) -> None:
-    """Start the supervisor (unless it runs) and wait until all answers, showing how far it is.
-
-    Raises ``NotReadyError``.
-    """
-    from hunqi.cli.cluster import supervised
-
-    if start:
-        launch.start_detached(chosen, supervised.command(chosen))
-    console = Console(stderr=True, highlight=False)
-    if quiet or not console.is_terminal:
-        launch.await_ready(chosen, lambda _parts: None)
-        return
-    with Live(console=console, refresh_per_second=8, transient=True) as live:
-        launch.await_ready(chosen, lambda parts: live.update(render_parts(parts)))
-
-
-def render_parts(parts: Sequence[PartReady]) -> Table:
-    """Return the parts with a mark each, for the eye."""
-    table = Table.grid(padding=(0, 2))
-    for part in parts:
-        mark = Text("✓", style="green") if part.ready else Text("…", style="yellow")
-        table.add_row(mark, part.name, Text(part.text, style="dim"))
-    return table
-
-
 def _tell_started(prepared: Prepared, *, as_json: bool) -> None:
     chosen, token = prepared.settings, prepared.setup_token
     if as_json:
@@ -308,7 +331,7 @@ def _tell_running(chosen: PlatformSettings, status: PlatformStatus, *, as_json: 
 def _facts(chosen: PlatformSettings) -> dict[str, object]:
     return {
         "data": str(chosen.data_dir),
-        "control": chosen.control_url,
+        "control": chosen.control_url if chosen.has_control else None,
         "mirror": str(chosen.mirror),
         "agent": str(chosen.agent),
         "http_port": chosen.http_port,
@@ -319,7 +342,8 @@ def _facts(chosen: PlatformSettings) -> dict[str, object]:
 def _print_addresses(console: Console, chosen: PlatformSettings) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
-    table.add_row("API", chosen.control_url)
+    if chosen.has_control:
+        table.add_row("API", chosen.control_url)
     table.add_row("apps", f"http://HOST:{chosen.http_port} and https://HOST:{chosen.https_port}")
     table.add_row("images", f"{chosen.mirror} (docker pull {chosen.mirror}/docker.io/library/nginx)")
     table.add_row("data", str(chosen.data_dir))
