@@ -160,7 +160,7 @@ class Publisher:
     def health(self, backend: str) -> HealthReport:
         """Return what is known now, from memory: of no gateway where this process has no table to judge them by."""
         if self._table is None:
-            return HealthReport(backend=backend, gateways=0)
+            return HealthReport(backend=backend, gateways=0, healthy=frozenset(), failures={})
         return self._standings.health(backend, self._endpoints(backend))
 
     async def wait_in_force(self, app: str, *, timeout_s: float) -> Waited:
