@@ -320,7 +320,7 @@ def _range(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _networks(texts: Sequence[str]) -> tuple[str, ...]:
+def _networks(texts: list[str]) -> tuple[str, ...]:
     try:
         return tuple(str(ip_network(text)) for text in texts)
     except ValueError as error:
