@@ -101,6 +101,8 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         https_port=platform.https_port,
         ready_port=platform.ready_port,
         tcp_ports=platform.tcp_ports,
+        trusted_proxies=platform.trusted_proxies,
+        proxy_protocol=platform.proxy_protocol,
     )
     return ControlSettings(
         cluster=membership.cluster,

@@ -62,7 +62,8 @@ async def test_pushed_image_is_found_under_its_own_name(accelerator: Accelerator
     assert pinned.reference == f"{accelerator.address}/shop/web@{PLAIN.digest}"
 
 
-async def test_image_that_is_not_there_is_named(accelerator: Accelerator) -> None:
+async def test_image_that_is_not_there_is_named(accelerator: Accelerator, mirror: RunningMirror) -> None:
+    images.push(PLAIN, mirror.base_url, "shop/other", "1")  # so that the name is local: no upstream is asked
     with pytest.raises(ImageError, match=r"there is no image .*shop/nothing:1"):
         await accelerator.resolve(f"{accelerator.address}/shop/nothing:1", platforms=NODES)
 

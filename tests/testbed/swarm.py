@@ -16,7 +16,7 @@ module with ``ONE_NODE`` or ``THREE_NODES``, so that one worker runs all tests o
 
 Needs root, and the kernel's bridge, veth and VXLAN. Any number of beds may run at once: each holds a number by a
 lock, by which bridge, namespaces and addresses (10.199.NUMBER.0/24) are named; what a killed run left is removed
-when the next bed is made. Several machines take turns on the host (``/tmp/hunqi-docker.lock``).
+when the next bed is made.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from testbed.programs import ProcessFailedError, find_program, run
 ONE_NODE: Final = pytest.mark.xdist_group("one-node")
 THREE_NODES: Final = pytest.mark.xdist_group("three-nodes")
 _NUMBERS: Final = range(1, 120)
-_TURN_S: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +100,6 @@ def swarm(machines: int = 1, *, joined: int | None = None, docker: bool = True) 
     for program in ("dockerd", "docker", "containerd", "runc", "iptables", "ip", "nsenter", "unshare"):
         find_program(program)
     with contextlib.ExitStack() as stack:
-        if machines > 1:
-            stack.enter_context(_turn())
         _sweep_left()
         number = stack.enter_context(_number())
         bed = _layout(number, machines)
@@ -203,18 +200,6 @@ def _number() -> Generator[int]:
                 yield number
                 return
     raise ProcessFailedError("every number for a test bed is taken")
-
-
-@contextlib.contextmanager
-def _turn() -> Generator[None]:
-    """Wait until no other bed of several machines runs on this host."""
-    deadline = time.monotonic() + _TURN_S
-    with Path("/tmp/hunqi-docker.lock").open("a") as file:
-        while not _locked(file):
-            if time.monotonic() > deadline:
-                raise ProcessFailedError(f"other test beds did not end within {_TURN_S:.0f} s")
-            time.sleep(0.5)
-        yield
 
 
 def _locked(file: IO[str]) -> bool:

@@ -26,6 +26,8 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
         control=Address("::1", 7700),
         mirror=Address("127.0.0.1", 5500),
         tcp_ports=(30000, 30009),
+        trusted_proxies=("10.0.0.0/24", "fd00::/64"),
+        proxy_protocol=True,
         advertise="10.0.0.1",
         database_url="postgresql://hunqi:secret@db/hunqi",
         has_control=False,
@@ -52,7 +54,10 @@ def test_no_settings_are_none(tmp_path: Path) -> None:
     assert load(tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"control": 7}', '{"tcp_ports": 5}', '{"mirror": "nowhere"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"control": 7}', '{"tcp_ports": 5}', '{"trusted_proxies": ["everyone"]}', '{"mirror": "nowhere"}'],
+)
 def test_damaged_settings_say_what_to_do(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE_NAME).write_text(text)
 

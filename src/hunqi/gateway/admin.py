@@ -15,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 
 from hunqi.errors import DependencyError
+from hunqi.kit.sockets import short_path
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
 
@@ -107,9 +108,10 @@ class Admin:
 @asynccontextmanager
 async def open_admin(socket: Path) -> AsyncGenerator[Admin]:
     """Open a client of the admin interface at ``socket``; nothing is sent before the first call."""
-    connector = aiohttp.UnixConnector(path=str(socket), limit=4, force_close=True)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        yield Admin(socket, session)
+    with short_path(socket) as name:
+        connector = aiohttp.UnixConnector(path=name, limit=4, force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            yield Admin(socket, session)
 
 
 def parse_clusters(said: Any) -> Clusters:

@@ -8,7 +8,6 @@ change of the table or of what Envoy finds healthy, never by polling.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable
@@ -22,6 +21,7 @@ from aiohttp import web
 from hunqi.gateway.admin import Host
 from hunqi.gateway.model import RouteTable, Target
 from hunqi.gateway.render.common import HEADER_HOLD
+from hunqi.kit.sockets import listen
 
 DEFAULT_HOLD_S: Final = 30.0
 _REMEMBERED: Final = 10_000
@@ -162,11 +162,8 @@ async def serve_holds(holds: Holds, socket: Path) -> AsyncGenerator[None]:
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
-    with contextlib.suppress(FileNotFoundError):
-        socket.unlink()
     try:
-        await web.UnixSite(runner, socket, backlog=_BACKLOG).start()
-        socket.chmod(0o600)
+        await web.SockSite(runner, listen(socket, backlog=_BACKLOG), backlog=_BACKLOG).start()
         yield
     finally:
         await runner.cleanup()

@@ -12,15 +12,15 @@ import contextlib
 import itertools
 import json
 import logging
-import os
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final
 
 from hunqi.errors import DependencyError, HunqiError, InvariantError
+from hunqi.kit.sockets import listen, short_path
 
 Payload = dict[str, Any]
 """A JSON object; its shape is the business of the two ends."""
@@ -113,7 +113,7 @@ class RpcServer:
     async def run(self) -> None:
         """Listen and answer until cancelled."""
         loop = asyncio.get_running_loop()
-        with _listen(self._path) as sock:
+        with listen(self._path) as sock:
             try:
                 async with asyncio.TaskGroup() as group:
                     while True:
@@ -276,7 +276,7 @@ class RpcCaller:
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             try:
-                with _short(self._path) as name:
+                with short_path(self._path) as name:
                     sock.connect(name)
                 sock.settimeout(timeout_s)
                 sock.sendall(_encode({"id": 1, "op": op, "p": payload}))
@@ -360,36 +360,11 @@ def _remote_error(error: Payload) -> RpcError:
     return RpcError(error["code"], error["message"], error.get("data"))
 
 
-@contextlib.contextmanager
-def _short(path: Path) -> Generator[str]:
-    # A unix address holds 107 bytes; through the folder's descriptor any path fits.
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
-
-
-def _listen(path: Path) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o177)
-    try:
-        with _short(path) as name:
-            sock.bind(name)
-    finally:
-        os.umask(old)
-    sock.listen(128)
-    sock.setblocking(False)
-    return sock
-
-
 async def _open(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:
-        with _short(path) as name:
+        with short_path(path) as name:
             await asyncio.get_running_loop().sock_connect(sock, name)
         return await asyncio.open_unix_connection(sock=sock)
     except BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +63,10 @@ class PlatformSettings:
     """The address at which other machines of the cluster reach this one; None keeps agent and mirror on loopback."""
     database_url: str | None = field(default=None, repr=False)
     """``postgresql://…``; None keeps the state in SQLite below the data directory."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks in CIDR before the gateways whose X-Forwarded-For is believed."""
+    proxy_protocol: bool = False
+    """Whether a load balancer before the gateways speaks the PROXY protocol to them."""
     acme_email: str | None = None
     """Whom an ACME authority may write to; given, public hosts get their certificates there."""
     acme_directory: str | None = None
@@ -222,6 +227,8 @@ def _read(name: str, value: Any) -> Any:
     if name == "tcp_ports":
         first, last = value
         return (int(first), int(last))
+    if name == "trusted_proxies":
+        return tuple(str(ip_network(each)) for each in value)
     return value
 
 

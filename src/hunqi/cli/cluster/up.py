@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -92,6 +93,23 @@ AdvertiseOption = Annotated[
         rich_help_panel=_LISTEN,
     ),
 ]
+ProxiesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trusted-proxy",
+        metavar="NETWORK",
+        help="A load balancer before the gateways, whose X-Forwarded-For is believed. Repeatable.",
+        rich_help_panel=_LISTEN,
+    ),
+]
+ProxyProtocolOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--proxy-protocol/--no-proxy-protocol",
+        help="The load balancer before the gateways speaks the PROXY protocol.",
+        rich_help_panel=_LISTEN,
+    ),
+]
 AcmeEmailOption = Annotated[
     str | None,
     typer.Option(
@@ -147,6 +165,8 @@ def up(
     https_port: HttpsOption = None,
     ready_port: ReadyOption = None,
     tcp_ports: TcpOption = None,
+    trusted_proxy: ProxiesOption = None,
+    proxy_protocol: ProxyProtocolOption = None,
     advertise: AdvertiseOption = None,
     acme_email: AcmeEmailOption = None,
     acme_directory: AcmeDirectoryOption = None,
@@ -171,6 +191,8 @@ def up(
         "https_port": https_port,
         "ready_port": ready_port,
         "tcp_ports": _range(tcp_ports) if tcp_ports else None,
+        "trusted_proxies": _networks(trusted_proxy) if trusted_proxy else None,
+        "proxy_protocol": proxy_protocol,
         "advertise": advertise,
         "acme_email": acme_email,
         "acme_directory": acme_directory,
@@ -296,6 +318,13 @@ def _range(text: str) -> tuple[int, int]:
     if int(last) - int(first) > 999:
         raise SettingsError("--tcp-ports: at most 1000 ports, each costs the gateway a socket")
     return int(first), int(last)
+
+
+def _networks(texts: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_network(text)) for text in texts)
+    except ValueError as error:
+        raise SettingsError(f"--trusted-proxy: {error}; write for example 10.0.0.0/24") from error
 
 
 def _line_of(path: Path) -> str:
