@@ -26,7 +26,7 @@ TAKEN_OVER_S = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two managers; control is on the first."""
+    """Two machines; control is on the first, and the second has joined as a worker."""
 
     first: Node
     second: Node
@@ -62,7 +62,7 @@ def pair(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
             api = Api(host=bed.first.address)
             api.set_up(first.up("--database-file", str(urls[0])) or "")
             (first.data / "token").write_text(api.token)
-            second.join(api.call("POST", "/v1/join-tokens", {"role": "manager"})["text"])
+            second.join(api.call("POST", "/v1/join-tokens", {"role": "worker"})["text"])
             yield Pair(first=first, second=second, database=urls[0], other_database=urls[1])
         finally:
             for node in (first, second):
@@ -77,16 +77,13 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(pair: Pair, tmp
     wrong = tmp_path / "wrong.key"
     wrong.write_text("ab" * 32)
 
+    assert "is a worker" in pair.refused(*database, *key)
+    pair.first.machine.docker("node", "promote", pair.second.machine.hostname)
+    wait_for(lambda: _is_manager(pair.second), timeout_s=60.0, what="the second as a manager")
     assert "needs one PostgreSQL" in pair.refused(*key)
     assert "the cluster's key is needed" in pair.refused(*database)
     assert "is not the key of this cluster" in pair.refused(*database, "--key-file", str(wrong))
     assert "knows nothing of this machine" in pair.refused("--database-file", str(pair.other_database), *key)
-
-    machine = pair.second.machine
-    machine.docker("node", "demote", machine.hostname)
-    wait_for(lambda: "is a worker" in pair.refused(*database, *key), timeout_s=30.0, what="the second as a worker")
-    pair.first.machine.docker("node", "promote", machine.hostname)
-    wait_for(lambda: _is_manager(pair.second), timeout_s=30.0, what="the second as a manager")
 
 
 def test_a_machine_that_joined_is_started_again_without_control(pair: Pair) -> None:
