@@ -45,10 +45,9 @@ demo: $(RUNTIME) packages ## show it at work, without any network: one pull twic
 
 test: $(DEVELOPMENT) packages ## every test, real clients included (T=tests/unit for some)
 ifeq ($(T),tests)
-	@# What drives real daemons mostly waits: three at a time. The rest computes: one per core.
 	failed=0; \
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit tests/contract tests/fault || failed=1; \
-	$(BIN)/python -m pytest -n 3 --dist loadgroup tests/real || failed=1; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/real || failed=1; \
 	exit $$failed
 else
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(T)

@@ -71,7 +71,7 @@ async def _switch(running: Gateway, old: _Revision, new: _Revision) -> None:
     await running.apply(replace(both, routes=(to_new,)))
     await running.apply(table(old.cluster(EndpointState.DRAINING), new.cluster(), routes=(to_new,)))
     deadline = time.monotonic() + 10.0
-    while any(host.active_requests for host in await running.admin.hosts() if host.cluster == old.name):
+    while any(host.active_requests for host in (await running.admin.clusters()).hosts if host.cluster == old.name):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
     assert await asyncio.to_thread(old.end) == [0] * TASKS
