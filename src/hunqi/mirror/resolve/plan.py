@@ -1,6 +1,6 @@
 """Pure decisions: whether what is known may be answered, and what a failed question means for it.
 
-The recipe (issue 2, point 8): HEAD after a TTL; stale while revalidating; stale on a network error, 5xx and 429,
+The recipe: HEAD after a TTL; stale while revalidating; stale on a network error, 5xx and 429,
 never on 401, 403 or 404, since those say that it was taken away. A loop of relays is always an error: an answer would
 hide it.
 """
