@@ -11,7 +11,8 @@
         bed.give_image(sample_image(), "sample:1")
 
 In tests, take the fixtures ``one_node`` and ``three_nodes`` of ``tests/conftest.py`` (one per worker) and mark the
-module with ``ONE_NODE`` or ``THREE_NODES``; ``make test`` keeps the tests of a file in one worker. Leave a bed as you found it:
+module with ``ONE_NODE`` or ``THREE_NODES``; ``make test`` keeps the tests of a file in one worker. Leave a bed as you
+found it:
 :meth:`Bed.clear` removes all services, networks, volumes, secrets and configs.
 
 Needs root, and the kernel's bridge, veth and VXLAN. Any number of beds may run at once: each holds a number by a
