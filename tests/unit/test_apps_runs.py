@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,6 +96,25 @@ async def test_scheduled_job_runs_when_it_is_due_and_never_twice_at_once(room: C
     object.__setattr__(parts, "clock", lambda: now + 120)
     await moved.look()
     assert await states() == ["skipped", "running"]
+
+
+async def test_run_is_lost_only_when_a_fresh_look_does_not_find_it(room: Cluster) -> None:
+    await room.deployed(spec(service("job")))
+    runs = room.apps.operations.runs
+    run = await runs.run("shop", RunRequest(service="job", command=("sleep", "1000")), ANN)
+    seen = await room.apps.runs._parts.watched.snapshot(fresh="shop")
+    parts = room.apps.runs._parts
+    later = parts.clock() + 61
+    object.__setattr__(parts, "clock", lambda: later)
+
+    stale = replace(seen, services={})
+    await room.apps.runs._see(run, stale)
+    assert (await runs.find("shop", run.id)).state == "running"
+
+    [made] = await room.engine.services.list({"io.hunqi.kind": "run"})
+    await room.engine.services.remove(made.id)
+    await room.apps.runs._see(run, stale)
+    assert (await runs.find("shop", run.id)).state == "failed"
 
 
 async def test_job_that_others_wait_for_is_done_before_they_start(room: Cluster) -> None:

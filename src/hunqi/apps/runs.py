@@ -153,7 +153,7 @@ class RunController:
         now = self._now()
         if service is None:
             begun = run.started_at or run.due_at or _moment_of(run)
-            if now - begun > timedelta(seconds=_LOST_S):
+            if now - begun > timedelta(seconds=_LOST_S) and await self._is_gone(run):
                 await self._parts.runs.set(run, "failed", at=now, actor=ACTOR, reason="its task is gone")
             return
         for task in snapshot.tasks.get(service.id, ()):
@@ -162,6 +162,10 @@ class RunController:
                 return
         if now.timestamp() > float(service.labels.get(LABEL_UNTIL, "inf")):
             await self._end(run, service, snapshot, "failed", None, "it took longer than it may")
+
+    async def _is_gone(self, run: Run) -> bool:
+        fresh = await self._parts.watched.snapshot(fresh=run.app)
+        return run_name(run) not in fresh.services
 
     async def _end(
         self, run: Run, service: Service, snapshot: Snapshot, state: str, code: int | None, why: str
