@@ -177,6 +177,21 @@ def is_key_of(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey | r
     return isinstance(public, PublicKey) and spki(public) == spki(key.public_key())
 
 
+def is_signed_by(certificate: x509.Certificate, authorities_pem: str) -> bool:
+    """Whether one of these authorities has signed it. Raises :class:`X509Error` if they are no PEM."""
+    try:
+        authorities = x509.load_pem_x509_certificates(authorities_pem.encode())
+    except ValueError as error:
+        raise X509Error("this is no PEM of certificates") from error
+    for authority in authorities:
+        try:
+            certificate.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return True
+    return False
+
+
 def spki(key: PublicKey) -> bytes:
     """Return a public key as DER (``SubjectPublicKeyInfo``): what is hashed to name a key."""
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
