@@ -14,6 +14,7 @@ from hunqi.agent.certificates import Certificates
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
+from hunqi.agent.engine import EngineWatch
 from hunqi.agent.gateway import NoGateway
 from hunqi.agent.images import Images
 from hunqi.agent.ports import Gateway
@@ -98,7 +99,7 @@ async def serve_agent(
         stack.push_async_callback(runner.cleanup)
         on_listening()
         async with asyncio.TaskGroup() as group:
-            for service in (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run):
+            for service in (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run, parts.engine.run):
                 group.create_task(service(), name=service.__qualname__)
 
 
@@ -135,6 +136,7 @@ def _parts(
         ),
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
         certificates=certificates,
+        engine=EngineWatch(docker.containers, docker.networks),
     )
 
 

@@ -14,6 +14,7 @@ from hunqi.agent.certificates import Certificates
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
+from hunqi.agent.engine import EngineWatch
 from hunqi.agent.errors import BadRequestError, NoControlError, NoGatewayError, NotAllowedError, NotOursError
 from hunqi.agent.images import Images
 from hunqi.agent.reports import Reports
@@ -70,6 +71,7 @@ class AgentParts:
     images: Images
     door: Door
     certificates: Certificates
+    engine: EngineWatch
 
 
 class AgentServer:
@@ -144,6 +146,7 @@ class AgentServer:
             expires_at=parts.certificates.expires_at,
             renew=parts.certificates.renew,
             clock=parts.certificates.now,
+            engine=parts.engine.problem,
         )
 
     async def _put_roster(self, request: web.Request) -> web.StreamResponse:
