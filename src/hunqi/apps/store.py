@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hunqi.apps.errors import AppNotFoundError, DeployNotFoundError, RevisionNotFoundError
 from hunqi.apps.model import AppSpec, DeployState, Revision
-from hunqi.apps.operations import Change, Problem
+from hunqi.apps.operations import Change, Problem, Replacing
 from hunqi.apps.overlay import effective
 from hunqi.apps.state import AppRecord, DeployRecord, Desired, Intent, Progress
 from hunqi.kit.codec import dumps, loads
@@ -245,6 +245,13 @@ class AppStore:
             query = query.where(DEPLOYS.c.id < before)
         async with self.database.read() as connection:
             return [_deploy(row) for row in (await connection.execute(query)).mappings()]
+
+    async def in_batches(self, app: str, revisions: Collection[int]) -> frozenset[int]:
+        """Return which of ``revisions`` were deployed by batches."""
+        query = select(DEPLOYS).where(DEPLOYS.c.app == app, DEPLOYS.c.revision.in_(revisions))
+        async with self.database.read() as connection:
+            deploys = [_deploy(row) for row in (await connection.execute(query)).mappings()]
+        return frozenset(each.revision for each in deploys if each.progress.replacing is Replacing.BATCHES)
 
     # payloads
     async def add_payloads(
