@@ -102,7 +102,8 @@ class Batches:
         before = self._at.wanted(pair[0].spec.services[service])
         if way is Way.BATCHES:
             return max(0, before - self._count(self._standing(pair[1], service)))
-        return self._left(pair[1], service, before)
+        left, lingering = self._left(pair[1], service, before), self._allotted(pair[0], service)
+        return max(0, left - sum(lingering.values()))
 
     def have_left(self, service: str) -> bool:
         """Whether as many old ones have gone as the next step needs."""
@@ -112,8 +113,9 @@ class Batches:
         old = self._standing(pair[0], service)
         if way is Way.BATCHES:
             return old is None or len(old.running) <= self.wanted_old(service)
-        there = [each for each in (old, *self.lingering(pair[0], service)) if each is not None]
-        return sum(each.still for each in there) <= self.wanted_old(service)
+        others = self._at.others(service, self._at.name(pair[1], service))
+        before = self._at.wanted(pair[0].spec.services[service])
+        return sum(each.still for each in others) <= self._left(pair[1], service, before)
 
     def rounds(self, spec: ServiceSpec) -> int:
         """Return how many steps there are: each has the whole time of the service."""
@@ -142,11 +144,8 @@ class Batches:
     def wanted_lingering(self, serves: Revision, standing: Standing) -> int:
         """Return how many of what lingers are to go on: those that are missing otherwise."""
         spec = serves.spec.services[standing.key]
-        if self.way(standing.key) is Way.ROLLING:
-            old = self._standing(serves, standing.key)
-            return max(0, self.wanted_old(standing.key) - ((old.service.replicas or 0) if old else 0))
         if spec.order is Order.STOP_FIRST:
-            return self._left(serves, standing.key, self._at.wanted(spec))
+            return self._allotted(serves, standing.key)[standing.name]
         return max(1, self._at.wanted(spec) - self._served(serves, standing.key))
 
     def returning(self, serves: Revision, service: str) -> tuple[int, bool] | None:
@@ -158,7 +157,8 @@ class Batches:
         lingering = self.lingering(serves, service)
         if not lingering or spec.order is not Order.STOP_FIRST or self._pair(service) is not None:
             return None
-        left = sum(each.still for each in lingering) <= self._left(serves, service, self._at.wanted(spec))
+        others = self._at.others(service, self._at.name(serves, service))
+        left = sum(each.still for each in others) <= self._left(serves, service, self._at.wanted(spec))
         there = self._standing(serves, service)
         return (self._goal(serves, spec) if left or there is None else there.service.replicas or 0), left
 
@@ -190,6 +190,18 @@ class Batches:
         spec = coming.spec.services[service]
         goal = self._goal(coming, spec)
         return 0 if goal >= self._at.wanted(spec) else max(0, before - goal)
+
+    def _allotted(self, serves: Revision, service: str) -> dict[str, int]:
+        """Return how many of each that lingers may go on while rolling: those that run, beside those of the old one."""
+        at, pair = self._at, self._pair(service)
+        coming = serves if pair is None else pair[1]
+        old = self._standing(serves, service) if pair is not None else None
+        room = self._left(coming, service, at.wanted(serves.spec.services[service])) - (len(old.running) if old else 0)
+        allotted: dict[str, int] = {}
+        for each in self.lingering(serves, service):
+            allotted[each.name] = max(0, min(room, len(each.running)))
+            room -= allotted[each.name]
+        return allotted
 
     def _served(self, serves: Revision, service: str) -> int:
         """Return how many tasks there are of what serves, and of what takes its place in batches."""
