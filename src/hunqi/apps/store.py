@@ -25,7 +25,7 @@ RETAINED: Final = 10
 """Revisions that stay to be rolled back to, beside the live one."""
 _KNOWN: Final = 2000
 """Revisions kept in memory: they never change."""
-_UNDER_WAY: Final = tuple(state.value for state in DeployState if not state.ended)
+UNDER_WAY: Final = tuple(state.value for state in DeployState if not state.ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class AppStore:
         """Return every app with its deploy under way."""
         async with self.database.read() as connection:
             apps = [_app(row) for row in (await connection.execute(select(APPS).order_by(APPS.c.name))).mappings()]
-            rows = await connection.execute(select(DEPLOYS).where(DEPLOYS.c.state.in_(_UNDER_WAY)))
+            rows = await connection.execute(select(DEPLOYS).where(DEPLOYS.c.state.in_(UNDER_WAY)))
             deploys = {row["app"]: _deploy(row) for row in rows.mappings()}
         return [Kept(app=app, deploy=deploys.get(app.name)) for app in apps]
 
@@ -72,7 +72,7 @@ class AppStore:
         row = (await connection.execute(select(APPS).where(APPS.c.name == app))).mappings().first()
         if row is None:
             raise AppNotFoundError(f"there is no app {app!r}: hunqi app ls shows those there are")
-        query = select(DEPLOYS).where(DEPLOYS.c.app == app, DEPLOYS.c.state.in_(_UNDER_WAY))
+        query = select(DEPLOYS).where(DEPLOYS.c.app == app, DEPLOYS.c.state.in_(UNDER_WAY))
         deploy = (await connection.execute(query.order_by(DEPLOYS.c.created_at.desc()))).mappings().first()
         return Kept(app=_app(row), deploy=_deploy(deploy) if deploy else None)
 
@@ -226,7 +226,7 @@ class AppStore:
         if state.ended:
             values["finished_at"] = text_of(at)
         await connection.execute(
-            update(DEPLOYS).where(DEPLOYS.c.id == deploy.id, DEPLOYS.c.state.in_(_UNDER_WAY)).values(**values)
+            update(DEPLOYS).where(DEPLOYS.c.id == deploy.id, DEPLOYS.c.state.in_(UNDER_WAY)).values(**values)
         )
 
     async def deploy(self, app: str, deploy: str) -> DeployRecord:
