@@ -122,6 +122,7 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         edge=edge,
         acme=_acme(platform),
         is_open=platform.advertise is not None,
+        event_days=platform.event_days,
         shared=shared_settings(platform),
     )
 

@@ -18,6 +18,7 @@ from hunqi.api.ports import Rooms
 from hunqi.apps.build import Apps, Around, build_apps
 from hunqi.apps.images import Accelerator, Login
 from hunqi.apps.operations import Change
+from hunqi.apps.retention import Retention
 from hunqi.control.accelerators import Accelerators
 from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
@@ -222,6 +223,7 @@ class _Making:
                 clock=time.time,
                 tcp_ports=lambda: settings.edge.tcp_ports,
                 surge=machines.surge,
+                retention=Retention(event_days=settings.event_days),
             )
         )
 
