@@ -60,3 +60,13 @@ def test_what_is_over_is_made_anew_by_up_in_the_same_name_and_what_is_good_is_ke
     after = [read_holding(paths.cert) for paths in pairs]
     assert [each.identity for each in after] == [each.identity for each in before]
     assert all(each.not_after > NOW + timedelta(days=180) for each in after)
+
+
+def test_another_authority_signs_for_the_same_names(settings: PlatformSettings) -> None:
+    membership, pairs = Membership(cluster="c1", node="n1"), (settings.agent_tls, settings.control_tls)
+    before = [(read_holding(paths.cert), paths.ca.read_text()) for paths in pairs]
+    settings.authority_file.rename(settings.authority_file.with_suffix(".old"))
+    authority = make_keys(settings, membership, now=NOW + timedelta(days=1))
+    for paths, (held, ca) in zip(pairs, before, strict=True):
+        assert read_holding(paths.cert).identity == held.identity
+        assert paths.ca.read_text() == authority.ca_pem != ca

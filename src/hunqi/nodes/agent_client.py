@@ -38,6 +38,8 @@ T = TypeVar("T")
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 15.0
 WARM_S: Final = 1800.0
+HELD_S: Final = 30.0
+"""A deploy asks every node what it holds, so one that is stuck must not take long to be passed by."""
 STALL_S: Final = 120.0
 """Longest silence in a body that streams."""
 _SERVER_ERROR: Final = 500
@@ -151,7 +153,7 @@ class AgentClient:
     async def held(self, node: str, images: Iterable[str]) -> ImageAnswer:
         """Return which of the images the node's mirror holds whole; nothing is fetched."""
         order = ImageList(images=tuple(images))
-        return await self._ask(node, "POST", "/v1/images/held", ImageAnswer, body=order, timeout_s=STALL_S)
+        return await self._ask(node, "POST", "/v1/images/held", ImageAnswer, body=order, timeout_s=HELD_S)
 
     async def prune(self, node: str, keep: Iterable[str]) -> ImageAnswer:
         """Remove from the node's engine the platform's images that are neither kept nor used; return the removed."""
