@@ -27,6 +27,7 @@ from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.gateway.boxes import GatewaySettings
 from hunqi.gateway.node import NodeGateway
+from hunqi.kit.memory import give_back_often
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.identity import client_context
 
@@ -97,7 +98,7 @@ async def serve_agent(
         stack.push_async_callback(runner.cleanup)
         on_listening()
         async with asyncio.TaskGroup() as group:
-            for service in (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run):
+            for service in (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run, give_back_often):
                 group.create_task(service(), name=service.__qualname__)
 
 

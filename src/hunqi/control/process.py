@@ -19,6 +19,7 @@ from hunqi.api.app import build_api
 from hunqi.control.parts import EngineOpener, Parts, now, open_docker, open_parts
 from hunqi.control.settings import ControlSettings
 from hunqi.errors import HunqiError
+from hunqi.kit.memory import give_back_often
 from hunqi.nodes.authority import ClusterAuthority, key_name, request_for
 from hunqi.nodes.model import Member
 from hunqi.nodes.roster import ROUND_S
@@ -69,6 +70,7 @@ async def _begin(parts: Parts) -> None:
 async def _serve(parts: Parts, listener: socket.socket, stopped: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.observer.run(), name="observer")
+        group.create_task(give_back_often(), name="giving memory back")
         group.create_task(_follow(parts), name="publisher's snapshots")
         group.create_task(_look_who_leads(parts, stopped), name="who leads")
         by = group.create_task(_stand_by(parts), name="standing by")

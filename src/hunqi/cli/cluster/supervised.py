@@ -19,7 +19,14 @@ from hunqi.platform.children import children_of
 from hunqi.platform.settings import PlatformSettings, load
 from hunqi.platform.supervisor import End, Supervisor
 
-_SHARED: Final = ("asyncio", "ssl", "aiohttp", "aiohttp.web", "cryptography.x509", "hunqi.gateway.model")
+_SHARED: Final = (
+    "hunqi.app",
+    "hunqi.mirror.process.supervisor",
+    "hunqi.mirror.process.fetcher",
+    "hunqi.mirror.process.worker",
+    "hunqi.agent.main",
+    "hunqi.platform.membership",
+)
 
 
 def supervise(settings: PlatformSettings) -> End:
