@@ -31,7 +31,7 @@ def serve_mirror(
     ``reload`` reads the settings again (SIGHUP). ``on_listening`` is told the address once clients may come.
     Raises ``AlreadyServingError`` and ``ListenError``.
     """
-    # Late, as everything here: the other processes share nothing of it, and memory counts.
+    # Late, as everything here: a command that serves nothing imports nothing of it.
     from hunqi.mirror.process.fetcher import run_fetcher
     from hunqi.mirror.process.supervisor import Supervisor
     from hunqi.mirror.process.worker import run_worker

@@ -20,7 +20,7 @@ from typing import Final
 from hunqi.gateway.image import ENVOY
 
 _PIECE: Final = 1024 * 1024
-_HEAVY_BYTES: Final = 24 * 1024 * 1024
+_HEAVY_BYTES: Final = 16 * 1024 * 1024
 """Of files: what is used again and again is less."""
 _FIRST_PAUSE_S: Final = 30.0
 _LONGEST_PAUSE_S: Final = 3600.0

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from hunqi.errors import UserError
+from hunqi.kit.memory import unmap_code
 from hunqi.mirror.process.crew import LOOK_S, Crew, used_s
 from hunqi.mirror.process.holding import hold, make_private, reserve, shared_listener
 from hunqi.mirror.settings import Address, MirrorSettings
@@ -123,6 +124,7 @@ class Supervisor:
             self._start_all()
             self._await_workers(self._crew.size)
             self.on_listening(address)
+            unmap_code()
             return self._watch()
 
     _pipe: tuple[int, int] = (-1, -1)

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 
 from aiohttp import web
 
+from hunqi.kit.memory import give_back_often
 from hunqi.kit.rpc import Payload, RpcClient
 from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.names import Names
@@ -98,6 +99,7 @@ class _Process:
                 group.create_task(self._rejoin()),
                 group.create_task(report_every(_TOUCH_S, self._hand_over_touches)),
                 group.create_task(report_every(_REPORT_S, self._hand_over_counts)),
+                group.create_task(give_back_often()),
             ]
             runners = [await self._serve(worker.answer)]
             if context.peer_address is not None:
