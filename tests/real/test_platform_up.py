@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from hunqi.gateway.lightening import mapped_bytes
 from testbed.machine import Machine
-from testbed.processes import is_alive, wait_for
+from testbed.processes import command_line, is_alive, wait_for
 from testbed.programs import Daemon
 from testbed.swarm import swarm
 
@@ -132,6 +133,17 @@ def test_a_process_that_is_killed_comes_back(host: Host, name: str) -> None:
         lambda: (now := host.part(name))["ready"] and now["pid"] != before["pid"], timeout_s=90.0, what=f"{name} again"
     )
     assert host.part(name)["last_end"]
+
+
+def test_the_gateway_keeps_of_its_file_what_it_uses(host: Host) -> None:
+    wait_for(lambda: len(host.gateways()) >= 2, timeout_s=60.0, what="the gateway")
+    pids = [int(host.machine.docker("inspect", "--format", "{{.State.Pid}}", each).stdout) for each in host.gateways()]
+    envoy = next(pid for pid in pids if "envoy" in command_line(pid))
+
+    wait_for(lambda: mapped_bytes(envoy) < 24 * 1024 * 1024, timeout_s=60.0, what="a lighter Envoy")
+
+    assert host.gateways()
+    assert is_alive(envoy)
 
 
 def test_down_stops_our_own_processes_and_the_gateway_serves_on(host: Host) -> None:
