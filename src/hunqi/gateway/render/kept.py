@@ -1,7 +1,7 @@
 """Renders table after table for one Envoy, and anew only what is not as it was in the last one.
 
 What is kept is text. A resource's objects live only until they are encoded, so that a table of thousands of them gives
-the cyclic garbage collector nothing to walk: it took three quarters of the time when all of them were held at once.
+the cyclic garbage collector nothing to walk: it took up to two thirds of the time when all of them were held at once.
 """
 
 from __future__ import annotations
