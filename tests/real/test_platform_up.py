@@ -148,7 +148,7 @@ def test_down_stops_our_own_processes_and_the_gateway_serves_on(host: Host) -> N
     assert "nothing of Hunqi runs" in host.run("down", check=False)
 
     said = _up(host)
-    assert "joined the Swarm that is here" in said
+    assert "uses the Swarm that is here" in said
     assert host.swarm_id() == cluster
     assert host.gateways() == gateways
 
