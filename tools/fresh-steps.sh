@@ -33,7 +33,7 @@ stop_docker() {
 }
 taken() {
     for port in "$@"; do
-        python3 -m http.server "$port" >/dev/null 2>&1 &
+        python3.11 -m http.server "$port" >/dev/null 2>&1 &
         holders="${holders:-} $!"
     done
     sleep 1

@@ -95,7 +95,8 @@ umount -l /.old
 exec sleep infinity
 BOOT
 # `ip netns exec` would remount /sys and hide the cgroups.
-nsenter --net="/var/run/netns/$name" unshare --mount --uts --ipc --pid --fork --kill-child sh "$root/.boot" "$root" &
+nsenter --net="/var/run/netns/$name" unshare --mount --uts --ipc --pid --fork --kill-child sh "$root/.boot" "$root" \
+    2>"$work/boot.log" &
 holder=$!
 for _ in $(seq 100); do
     keeper=$(pgrep -P "$holder" 2>/dev/null || true)
