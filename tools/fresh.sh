@@ -1,5 +1,5 @@
 #!/bin/sh
-# A fresh Debian 12 on this machine: minbase, Python 3.11 and make, a clone of the last commit in /root/hunqi, with
+# A fresh Debian 12 on this machine: minbase, Python 3.11 and make, a clone of the last commit in /srv/hunqi, with
 # network, processes, mounts and host name of its own. Usage, as root: tools/fresh.sh [COMMAND...]
 # COMMAND runs there, in the clone; without one it is tools/fresh-steps.sh. The machine ends with it, whatever happens.
 # Its registries are reached through this machine (NAT); what this one needs to reach them is brought along: DNS, proxies,
@@ -51,7 +51,7 @@ trap end EXIT
 trap 'exit 130' INT TERM
 
 cp -a "$base" "$root"
-git clone -q "$source" "$root/root/hunqi"
+git clone -q "$source" "$root/srv/hunqi"
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
 cp -a /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/"
@@ -110,5 +110,5 @@ kept=$(env | grep -iE '^(https?_proxy|no_proxy|PIP_(CERT|INDEX_URL|TRUSTED_HOST|
 # In the background, so that a signal is heeded at once; what it began ends with the machine.
 # shellcheck disable=SC2086
 env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
-    $kept nsenter -t "$keeper" --mount --uts --ipc --net --pid --wdns=/root/hunqi "$@" <&0 &
+    $kept nsenter -t "$keeper" --mount --uts --ipc --net --pid --wdns=/srv/hunqi "$@" <&0 &
 wait $!
