@@ -52,7 +52,7 @@ ifeq ($(T),tests)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/real || failed=1; \
 	exit $$failed
 else
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(T)
+	$(BIN)/python -m pytest -n 2 --dist $(if $(findstring tests/real,$(T)),loadfile,loadgroup) $(T)
 endif
 
 check: $(DEVELOPMENT) ## linters, strict types, import contracts
