@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Collection, Mapping, Sequence
 
 from hunqi.apps.ports import Pinned
@@ -30,6 +31,11 @@ class FakeRouting:
         self.gateways = 1
         self._tasks: dict[str, tuple[Task, ...]] = {}
         self.changes: list[Serving] = []
+        self._silent_until = 0.0
+
+    def restart(self, silent_s: float) -> None:
+        """Control begins again: for so long no gateway has reported to it."""
+        self._silent_until = time.monotonic() + silent_s
 
     def offer(self, serving: Serving) -> None:
         self.offered[serving.app] = serving
@@ -49,6 +55,8 @@ class FakeRouting:
             self.offer(serving)
 
     def health(self, backend: str) -> HealthReport:
+        if time.monotonic() < self._silent_until:
+            return HealthReport(backend=backend, gateways=0, healthy=frozenset(), failures={})
         known = any(each.name == backend for serving in self.force.values() for each in serving.backends)
         if not known or self.gateways == 0:
             return HealthReport(backend=backend, gateways=self.gateways, healthy=frozenset(), failures={})

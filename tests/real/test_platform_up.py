@@ -196,7 +196,7 @@ def test_an_upgrade_copies_the_database_and_restarts_in_the_same_process(host: H
     assert host.json("status")["ready"] is True
 
 
-def test_control_is_rebuilt_from_the_swarm_with_the_key_that_was_kept(host: Host, tmp_path: Path) -> None:
+def test_control_is_rebuilt_from_the_swarm_with_its_key_or_the_one_that_was_kept(host: Host, tmp_path: Path) -> None:
     environment = {
         "HUNQI_CONTEXTS": str(tmp_path / "contexts.json"),
         "HUNQI_PASSWORD": "tea with 9 lemons",
@@ -209,12 +209,20 @@ def test_control_is_rebuilt_from_the_swarm_with_the_key_that_was_kept(host: Host
     (host.data / "control/cluster.key").rename(key)
     shutil.rmtree(host.data / "control")
 
-    assert "the cluster's key is needed" in host.run("recover", check=False)
-    assert host.json("recover", "--key-file", str(key))["shared"] is True
+    assert host.json("recover")["shared"] is True
 
     assert host.json("status")["ready"] is True
     said = host.machine.run(*HUNQI, "whoami", "--json", env=environment).stdout
     assert json.loads(said)["name"] == "ann"
+    assert (host.data / "control/cluster.key").read_text().strip() == key.read_text().strip()
+    assert "hunqi-key-reader" not in host.machine.docker("service", "ls", "--format", "{{.Name}}").stdout
+
+    host.run("down")
+    shutil.rmtree(host.data / "control")
+    host.machine.docker("secret", "rm", "hunqi-key")
+    assert "the cluster's key is needed" in host.run("recover", check=False)
+    assert host.json("recover", "--key-file", str(key))["shared"] is True
+    assert "hunqi-key" in host.machine.docker("secret", "ls", "--format", "{{.Name}}").stdout
 
 
 def _configs(host: Host) -> list[str]:

@@ -35,10 +35,10 @@ def test_tasks_become_endpoints_at_their_own_addresses() -> None:
 
 def test_what_is_to_stop_drains_by_whoever_said_so() -> None:
     surplus = task(2, desired_state=TaskState.REMOVE)
-    tasks = {"shop_web-r1": [task(1), surplus, task(3)]}
-    offer = serving(draining_tasks=frozenset({task(3).id}))
+    tasks = {"shop_web-r1": [task(1), surplus]}
+    offer = serving()
     states = _states(build_table([offer], snapshot(tasks), Edge()))
-    assert list(states.values()) == [EndpointState.SERVING, EndpointState.DRAINING, EndpointState.DRAINING]
+    assert list(states.values()) == [EndpointState.SERVING, EndpointState.DRAINING]
     whole = replace(offer, draining=frozenset({"shop_web-r1"}))
     assert set(_states(build_table([whole], snapshot(tasks), Edge())).values()) == {EndpointState.DRAINING}
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from hunqi.agent.certificates import Certificates
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
@@ -28,7 +29,6 @@ from hunqi.engine.errors import EngineUnreachableError
 from hunqi.gateway.boxes import GatewaySettings
 from hunqi.gateway.node import NodeGateway
 from hunqi.nodes.agent_client import AgentClient
-from hunqi.nodes.identity import client_context
 
 _DOCKER_RETRY_S: Final = 1.0
 _log: Final = logging.getLogger(__name__)
@@ -89,9 +89,10 @@ async def serve_agent(
         gateway = make_gateway(settings, docker) if settings.has_gateway else NoGateway(settings.node)
         roster = RosterFile(settings.data_dir)
         roster.load()
-        peers = AgentClient(client_context(settings.tls), roster.current)
+        certificates = Certificates(settings.tls, settings.mirror_tls)
+        peers = AgentClient(certificates.client_context(), roster.current)
         stack.push_async_callback(peers.close)
-        parts = _parts(settings, docker, gateway, roster, peers)
+        parts = _parts(settings, docker, gateway, roster, peers, certificates)
         parts.tables.load()
         runner = await AgentServer(settings, parts).start()
         stack.push_async_callback(runner.cleanup)
@@ -102,7 +103,12 @@ async def serve_agent(
 
 
 def _parts(
-    settings: AgentSettings, docker: Docker, gateway: Gateway, roster: RosterFile, peers: AgentClient
+    settings: AgentSettings,
+    docker: Docker,
+    gateway: Gateway,
+    roster: RosterFile,
+    peers: AgentClient,
+    certificates: Certificates,
 ) -> AgentParts:
     tables = Tables(gateway, settings.data_dir, clock=time.time)
     reports = Reports(gateway, tables, node=settings.node, monotonic=time.monotonic)
@@ -128,6 +134,7 @@ def _parts(
             docker, mirror_socket=settings.mirror_socket, directory=settings.data_dir, prefix=settings.mirror_address
         ),
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
+        certificates=certificates,
     )
 
 

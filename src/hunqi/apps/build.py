@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hunqi.apps.acts import EngineActs
@@ -22,6 +22,7 @@ from hunqi.apps.ports import Diagnosis, Images, Observer, Seal, Volumes
 from hunqi.apps.preparing import Preparing
 from hunqi.apps.recovery import Mirroring
 from hunqi.apps.releasing import Releasing
+from hunqi.apps.retention import Pruning, Retention
 from hunqi.apps.run_store import RunStore
 from hunqi.apps.runs import AppRuns, RunController, RunParts
 from hunqi.apps.serving import Routing, Surge
@@ -54,6 +55,7 @@ class Around:
     """The first and the last port that ``ports:`` may publish."""
     surge: Callable[[], Surge] = Surge
     """What the emptying of nodes asks for meanwhile."""
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +66,15 @@ class Apps:
     controller: Controller
     runs: RunController
     mirroring: Mirroring
+    pruning: Pruning
 
     async def run(self) -> None:
-        """Reconcile apps and runs, and mirror what is persisted into the Swarm, until cancelled."""
+        """Reconcile apps and runs, mirror what is persisted into the Swarm, and let go of what is old."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.controller.run())
             group.create_task(self.runs.run())
             group.create_task(self.mirroring.run())
+            group.create_task(self.pruning.run())
 
 
 def build_apps(around: Around) -> Apps:
@@ -114,6 +118,7 @@ def build_apps(around: Around) -> Apps:
     return Apps(
         controller=controller,
         runs=runs,
+        pruning=Pruning(around.database, around.retention, clock=around.clock),
         mirroring=Mirroring(around.database, around.engine, around.seal, cluster=around.cluster, clock=around.clock),
         operations=AppOperations(
             deploys=AppDeploys(store, preparing, releasing, mark=controller.mark),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hunqi.apps.batches import batch_of
+from hunqi.apps.batches import ports_of, step_of
 from hunqi.apps.compose.compile import compile_project
 from hunqi.apps.compose.project import Project
 from hunqi.apps.compose.project import describe as describe_note
@@ -200,7 +200,7 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
         replicas = scale.get(name, service.replicas)
         if replaced and prepared.release.replacing is Replacing.BATCHES:
             check_ports(service, prepared)
-            replicas = min(replicas, batch_of(replicas))
+            replicas = min(replicas, step_of(service, replicas, Replacing.BATCHES))
         beside.append((service, replicas, pinned))
     sentences = unplaceable(beside, snapshot)
     if sentences:
@@ -217,9 +217,7 @@ def check_ports(service: ServiceSpec, prepared: Prepared) -> None:
     before = prepared.live.spec.services.get(service.name) if prepared.live else None
     if before is None:
         return
-    one = {route.port for route in before.routes} | set(before.internal_ports)
-    other = {route.port for route in service.routes} | set(service.internal_ports)
-    if one != other:
+    if ports_of(before) != ports_of(service):
         raise RoomError(
             f"{service.name} listens at other ports than before, so its revisions cannot serve together in batches: "
             "deploy with --order stop-first"

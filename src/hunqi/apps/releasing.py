@@ -61,7 +61,21 @@ def origin_of(spec: AppSpec, number: int, live: Revision | None, anew: Collectio
             and service_hash(spec, service) == service_hash(live.spec, before)
         )
         origin[name] = live.origin[name] if live is not None and same else number
+    _restart_dependents(spec, origin, {name for name in origin if origin[name] == number}, number)
     return origin
+
+
+def _restart_dependents(spec: AppSpec, origin: dict[str, int], replaced: set[str], number: int) -> None:
+    """Have what asks for it replaced with what it depends on, and so on."""
+    while replaced:
+        replaced = {
+            name
+            for name, service in spec.services.items()
+            if origin[name] != number
+            for each in service.depends_on
+            if each.service in replaced and (each.restart or service.restart_on_dependency)
+        }
+        origin.update(dict.fromkeys(replaced, number))
 
 
 class Releasing:

@@ -46,8 +46,6 @@ class Serving:
     """Service → who gets its traffic; a routed service without shares has its requests held."""
     draining: frozenset[str] = frozenset()
     """Names of backends whose endpoints take nothing new."""
-    draining_tasks: frozenset[str] = frozenset()
-    """Ids of single tasks that take nothing new (a scale-down, a drained node)."""
     maintenance: str | None = None
     problems: tuple[str, ...] = field(default=(), compare=False)
 

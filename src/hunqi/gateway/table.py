@@ -167,7 +167,7 @@ def _endpoints(serving: Serving, backend: Backend, port: int, snapshot: Snapshot
         address = _address(task, ids, snapshot) if task.state is TaskState.RUNNING else None
         if address is None:
             continue
-        leaving = backend.name in serving.draining or task.id in serving.draining_tasks or not task.serving
+        leaving = backend.name in serving.draining or not task.serving
         state = EndpointState.DRAINING if leaving else EndpointState.SERVING
         endpoint = Endpoint(address=address, port=port, task=task.id, node=task.node_id or "", state=state)
         # Swarm gives an address to the next task as soon as the last has gone; until it says so both have it.

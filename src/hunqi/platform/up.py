@@ -16,7 +16,7 @@ from typing import Final
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.model import LABEL_CLUSTER, EngineInfo
-from hunqi.platform import founding, ports, settings
+from hunqi.platform import escrow, founding, ports, settings
 from hunqi.platform.docker import DockerHost
 from hunqi.platform.errors import DockerMissingError
 from hunqi.platform.membership import Membership, load_membership
@@ -77,6 +77,7 @@ async def prepare(chosen: PlatformSettings, tell: Tell, *, ours: frozenset[int] 
         membership = await founding.claim_swarm(chosen, docker, node=seat.node)
         founding.make_keys(chosen, membership, now=datetime.now(UTC))
         await founding.mirror_authority(chosen, docker, membership)
+        await escrow.deposit(docker, chosen.cluster_key_file.read_text("ascii").strip(), cluster=membership.cluster)
         token = await founding.new_setup_token(chosen)
         final = replace(chosen, has_control=True)
         settings.save(final)
