@@ -117,6 +117,24 @@ def test_a_second_up_changes_nothing_and_says_what_runs(host: Host) -> None:
     assert re.search(r"hqs_\S+", host.run("up", "--new-setup-token"))
 
 
+def test_up_with_other_settings_starts_the_processes_anew_and_refuses_what_cannot_be(host: Host) -> None:
+    before, gateways = host.json("status"), host.gateways()
+
+    refused = host.run("up", "--control", f"{host.machine.address}:80", "--docker", "/elsewhere.sock", check=False)
+    assert "--docker cannot change while Hunqi runs" in refused
+    assert host.json("status")["parts"] == before["parts"]
+
+    said = host.run("up", "--advertise", host.machine.address)
+
+    after = host.json("status")
+    assert "start anew" in said
+    assert after["ready"]
+    assert after["pid"] == before["pid"]
+    assert f"{host.machine.address}:7001" in host.part("agent")["text"]
+    assert json.loads((host.data / "platform.json").read_text())["advertise"] == host.machine.address
+    assert gateways <= host.gateways()
+
+
 def test_the_doctor_takes_our_own_ports_for_ours(host: Host) -> None:
     findings = {finding["name"]: finding for finding in host.json("doctor")["findings"]}
 

@@ -63,15 +63,17 @@ def docker_answers(socket: Path) -> bool:
     return True
 
 
-async def prepare(chosen: PlatformSettings, tell: Tell) -> Prepared:
+async def prepare(chosen: PlatformSettings, tell: Tell, *, ours: frozenset[int] | None = None) -> Prepared:
     """Make everything ready for the supervisor, whose Docker answers already.
 
+    ``ours`` are the ports that it and its gateway hold already, looked for if they are not given.
     Raises ``UserError`` with what to do where the machine cannot be used as it is.
     """
     async with Docker(str(chosen.docker_socket)) as docker:
         info = await docker.system.info()
         require_manager_or_none(info, chosen)
-        ports.require_free(ports.needs_of(chosen), ours=await gateway_ports(docker, chosen))
+        held = await gateway_ports(docker, chosen) if ours is None else ours
+        ports.require_free(ports.needs_of(chosen), ours=held)
         _warn_of_disks(chosen, info, tell)
         seat = await take_seat(docker, chosen)
         tell(_told(seat, docker.api_version))
