@@ -29,6 +29,7 @@ from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.gateway.boxes import GatewaySettings
 from hunqi.gateway.node import NodeGateway
+from hunqi.kit.memory import give_back_often
 from hunqi.nodes.agent_client import AgentClient
 
 _DOCKER_RETRY_S: Final = 1.0
@@ -99,7 +100,8 @@ async def serve_agent(
         stack.push_async_callback(runner.cleanup)
         on_listening()
         async with asyncio.TaskGroup() as group:
-            for service in (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run, parts.engine.run):
+            services = (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run, parts.engine.run)
+            for service in (*services, give_back_often):
                 group.create_task(service(), name=service.__qualname__)
 
 

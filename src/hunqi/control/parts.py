@@ -214,6 +214,7 @@ class _Making:
                 engine=self._docker,
                 observer=self._observer,
                 routing=self._publisher,
+                judging=self._publisher,
                 images=Accelerators(accelerator, self._images, login=pulling),
                 seal=self._sealer,
                 volumes=work,

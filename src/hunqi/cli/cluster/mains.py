@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from hunqi.config import FlagValue, load_mirror_settings, process_inputs
 from hunqi.kit import codec
 from hunqi.mirror.settings import MirrorSettings
@@ -9,6 +12,9 @@ from hunqi.nodes.identity import Role
 from hunqi.nodes.model import Roster
 from hunqi.platform.children import Mains
 from hunqi.platform.settings import PlatformSettings
+
+_WORKERS_AT_REST: Final = 1
+"""A machine's mirror has its engine and the other machines for clients: mostly it is asked nothing."""
 
 
 def all_mains() -> Mains:
@@ -21,7 +27,7 @@ def run_mirror(settings: PlatformSettings) -> int:
     from hunqi.app import serve_mirror
 
     def load() -> MirrorSettings:
-        return load_mirror_settings(process_inputs(mirror_flags(settings)))
+        return replace(load_mirror_settings(process_inputs(mirror_flags(settings))), workers_at_rest=_WORKERS_AT_REST)
 
     return serve_mirror(load(), reload=load)
 
