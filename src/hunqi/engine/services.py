@@ -75,8 +75,8 @@ class Services:
 
         Tasks that have ended after a scaling down are cleared away by the Swarm's leader a moment later. A service that
         is removed just then kills the leader's daemon: it looks such a task up once more and goes on with nothing
-        (``SetServiceTasksRemove`` of swarmkit; seen in Docker 20.10.24 once in some tens of removals). So they are
-        waited for.
+        (``SetServiceTasksRemove`` of swarmkit; seen in Docker 20.10.24 while four apps came and went at once). So they
+        are waited for.
         """
         found = await self.inspect(service)
         for _ in range(round(_CLEARED_S / _CLEARED_LOOK_S)):
