@@ -64,6 +64,7 @@ def serve_agent(platform: PlatformSettings) -> int:
         port=platform.agent.port,
         docker_socket=platform.docker_socket,
         mirror_socket=platform.mirror_dir / "fetcher.sock",
+        mirror_tls=platform.mirror_tls,
         control_url=platform.control_url if platform.has_control else None,
         mirror_address=str(platform.mirror),
         version=version("hunqi"),
@@ -125,6 +126,7 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         edge=edge,
         acme=_acme(platform),
         is_open=platform.advertise is not None,
+        event_days=platform.event_days,
         shared=shared_settings(platform),
     )
 

@@ -115,6 +115,12 @@ class RouteTakenError(UserError):
     code: ClassVar[str] = "route.taken"
 
 
+class RouteFaultError(UserError):
+    """A route is such that no gateway can serve it."""
+
+    code: ClassVar[str] = "route.invalid"
+
+
 class RouteNotFoundError(UserError):
     """There is no such route."""
 

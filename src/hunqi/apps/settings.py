@@ -177,7 +177,7 @@ class AppRoutes:
         return [*of_file, *views]
 
     async def add(self, app: str, service: str, spec: RouteSpec, change: Change) -> RouteView:
-        """Keep a route. Raises ``RouteTakenError``, ``ServiceNotFoundError``."""
+        """Keep a route. Raises ``RouteFaultError``, ``RouteTakenError``, ``ServiceNotFoundError``."""
         revision = await self._renewing.current(app)
         if revision is None or service not in revision.spec.services:
             there = ", ".join(revision.spec.services) if revision else "none yet"

@@ -171,6 +171,8 @@ class PeerSettings:
     listen: Address | None = None
     tls: TlsFiles | None = None
     """Certificate, key and authority of the cluster; without it peers speak plain HTTP, allowed on loopback only."""
+    names: tuple[str, ...] = ()
+    """Host names in the certificates of nodes that may ask; empty: whoever has a certificate of the authority."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

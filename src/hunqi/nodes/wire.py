@@ -54,6 +54,22 @@ class DrainAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRequests:
+    """Requests, PEM, for new keys of a node's agent and of its mirror (empty where it keeps none)."""
+
+    agent: str
+    mirror: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenCertificates:
+    """What was signed for them, PEM."""
+
+    agent: str
+    mirror: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecRequest:
     """A command in a running container of ours."""
 

@@ -54,7 +54,7 @@ async def add_control(chosen: PlatformSettings, *, key_file: Path | None) -> Pla
                 f"this machine is a worker, and control runs on managers: docker node promote {swarm.node_id} "
                 "on a manager, then again"
             )
-        keys = await find_keys(chosen, docker, key_file=key_file)
+        keys = await find_keys(chosen, docker, node=swarm.node_id, key_file=key_file)
     await _require_known(chosen, membership)
     wanted = replace(chosen, has_control=True)
     ports.require_free([need for need in ports.needs_of(wanted) if need.address == wanted.control])

@@ -73,6 +73,8 @@ class PlatformSettings:
     """The authority's directory (a URL); None means Let's Encrypt, where ``acme_email`` is given."""
     acme_ca_file: str | None = None
     """What to trust of it instead of the system's authorities."""
+    event_days: int = 365
+    """For so long events are kept: who changed what, when and why."""
     has_control: bool = True
     """Whether control runs on this machine (a worker has none)."""
 

@@ -89,6 +89,7 @@ def show(app: AppArgument, *, as_json: JsonOption = False) -> None:
             "changed": ago(found["updated_at"]),
         }
     )
+    print_problems(found)
     services = [
         {
             "service": each["name"],
@@ -247,6 +248,12 @@ def events(
           A JSON object on each line.
     """
     call_api(lambda api: _show_events(api, app, follow=follow, as_json=as_json))
+
+
+def print_problems(app: JSON) -> None:
+    """Print which routes of an app the gateways do not serve, and why."""
+    for each in app.get("problems", ()):
+        out().print(Text(f"{app['name']}: {each}", style="red"))
 
 
 def route_text(route: JSON) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hunqi.cli.cluster.options import PlatformDataOption, chosen_settings, data_dir
-from hunqi.cli.cluster.starting import start_and_wait, start_anew, teller
+from hunqi.cli.cluster.starting import program_name, start_and_wait, start_anew, teller
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json
 from hunqi.platform import launch, settings
@@ -302,7 +302,7 @@ def _print_new_setup_token(chosen: PlatformSettings, *, as_json: bool) -> None:
 
 def _print_setup_token(token: str) -> None:
     out().print(Text.assemble("The setup token, shown this once: ", (token, "bold")))
-    out().print("It makes the first user: hunqi login --setup")
+    out().print(f"It makes the first user: {program_name()} login --setup")
 
 
 def _choose(directory: Path, given: dict[str, Any]) -> PlatformSettings:
@@ -345,7 +345,8 @@ def _tell_started(prepared: Prepared, *, as_json: bool) -> None:
     if token is not None:
         console.print()
         _print_setup_token(token)
-    console.print(f"\nNext: hunqi app deploy -f compose.yaml · stop: hunqi down --data {chosen.data_dir}")
+    program = program_name()
+    console.print(f"\nNext: {program} app deploy -f compose.yaml · stop: {program} down --data {chosen.data_dir}")
 
 
 def _tell_running(chosen: PlatformSettings, status: PlatformStatus, *, as_json: bool) -> None:

@@ -36,6 +36,7 @@ from hunqi.mirror.serve.manifests import HotAnswers, ManifestEndpoints
 from hunqi.mirror.serve.push import PushEndpoints
 from hunqi.mirror.serve.relayed import Relays
 from hunqi.mirror.serve.token import TokenEndpoint
+from hunqi.mirror.serve.wire import error_reply
 from hunqi.mirror.serve.worker import Touches, Worker, report_every
 from hunqi.mirror.settings import Address, MirrorSettings, TlsFiles
 from hunqi.mirror.store.catalogue import Catalogue
@@ -43,6 +44,7 @@ from hunqi.mirror.store.content import ContentFiles
 from hunqi.mirror.store.model import LinkKind
 from hunqi.mirror.store.uploads import Uploads
 from hunqi.oci.digest import Digest
+from hunqi.oci.errors import ErrorCode
 from hunqi.oci.manifest import Manifest
 from hunqi.oci.reference import Reference, Tag
 
@@ -242,8 +244,9 @@ class _Process:
         return True
 
     async def _serve_peers(self, handler: Answer, address: Address) -> web.ServerRunner:
-        runner = await self._runner(handler)
-        site = web.SockSite(runner, shared_listener(address), ssl_context=_tls(self._settings.peers.tls))
+        peers = self._settings.peers
+        runner = await self._runner(_named(handler, frozenset(peers.names)) if peers.names else handler)
+        site = web.SockSite(runner, shared_listener(address), ssl_context=_tls(peers.tls))
         await site.start()
         return runner
 
@@ -354,6 +357,19 @@ class _Request(web.BaseRequest):
     def keep_alive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  # cached there, not here
         """Whether the connection takes another request."""
         return super().keep_alive and not self._is_last and not self._leaving.is_set()
+
+
+def _named(handler: Answer, names: frozenset[str]) -> Answer:
+    """Let in whose certificate has one of the names: that of a node which was removed is good for a while still."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        certificate: Any = request.transport.get_extra_info("peercert") if request.transport else None
+        held: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ()) if certificate else ()
+        if names.isdisjoint(value for kind, value in held if kind == "DNS"):
+            return error_reply(ErrorCode.DENIED, "this node is not of the cluster (any more)", status=403)
+        return await handler(request)
+
+    return answer
 
 
 def _tls(files: TlsFiles | None) -> ssl.SSLContext | None:
