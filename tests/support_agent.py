@@ -16,6 +16,7 @@ from hunqi.agent.certificates import Certificates, utc_now
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
+from hunqi.agent.engine import EngineWatch
 from hunqi.agent.images import Images
 from hunqi.agent.reports import Reports
 from hunqi.agent.rosters import RosterFile
@@ -276,6 +277,7 @@ async def served_without_docker(
         images=Images(docker, mirror_socket=None, directory=settings.data_dir, prefix="127.0.0.1:5000"),
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
         certificates=certificates,
+        engine=EngineWatch(docker.containers, docker.networks),
     )
     runner = await AgentServer(settings, parts).start()
     try:

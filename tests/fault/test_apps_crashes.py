@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from hunqi.apps.digests import Digests
 from hunqi.apps.model import AppSpec, DeployState, Grant, PayloadSpec
 from hunqi.apps.operations import Change, Replacing
 from hunqi.apps.overlay import Overlay, with_overlay
@@ -182,7 +183,7 @@ async def test_secret_rotation_ends_well_from_every_step(tmp_path: Path) -> None
     async def check(room: Cluster, deploy: str) -> None:
         assert (await room.apps.operations.deploys.find("shop", deploy)).state is DeployState.SUCCEEDED
         names = [secret.name for secret in await room.engine.secrets.list()]
-        assert names == [f"shop_key-{hashlib.sha256(b'two').hexdigest()[:12]}"]
+        assert names == [f"shop_key-{Digests(room.seal).of('shop', b'two')[:12]}"]
         assert await room.names() == {"shop_web-r3", "shop_worker-r1"}
 
     assert await crash_everywhere(tmp_path, prepare, act, check) > 6

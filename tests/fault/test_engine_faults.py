@@ -202,11 +202,19 @@ async def test_a_log_that_is_not_framed_is_refused(tmp_path: Path, data: bytes) 
             await anext(lines)
 
 
-async def test_a_pull_that_fails_in_the_middle_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "last",
+    [
+        b'{"errorDetail":{},"error":"manifest unknown: manifest unknown"}',
+        b'{"errorDetail":{"message":"manifest unknown: manifest unknown"}}',
+    ],
+    ids=["old", "without error"],
+)
+async def test_a_pull_that_fails_in_the_middle_says_why(tmp_path: Path, last: bytes) -> None:
     async def tell(_head: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
         writer.write(b'{"status":"Pulling","id":"abc","progressDetail":{"current":1,"total":3}}\r\n')
-        writer.write(b'{"errorDetail":{},"error":"manifest unknown: manifest unknown"}')
+        writer.write(last)
         await writer.drain()
 
     async with daemon(tmp_path, tell) as docker, docker.images.pull("shop/web:1") as progress:

@@ -14,6 +14,7 @@ from hunqi.agent.certificates import Certificates
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
+from hunqi.agent.engine import EngineWatch
 from hunqi.agent.gateway import NoGateway
 from hunqi.agent.images import Images
 from hunqi.agent.ports import Gateway
@@ -28,6 +29,7 @@ from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.gateway.boxes import GatewaySettings
 from hunqi.gateway.node import NodeGateway
+from hunqi.kit.memory import give_back_often
 from hunqi.nodes.agent_client import AgentClient
 
 _DOCKER_RETRY_S: Final = 1.0
@@ -98,7 +100,8 @@ async def serve_agent(
         stack.push_async_callback(runner.cleanup)
         on_listening()
         async with asyncio.TaskGroup() as group:
-            for service in (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run):
+            services = (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run, parts.engine.run)
+            for service in (*services, give_back_often):
                 group.create_task(service(), name=service.__qualname__)
 
 
@@ -135,6 +138,7 @@ def _parts(
         ),
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
         certificates=certificates,
+        engine=EngineWatch(docker.containers, docker.networks),
     )
 
 

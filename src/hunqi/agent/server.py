@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from hunqi.agent.certificates import Certificates
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
+from hunqi.agent.engine import EngineWatch
 from hunqi.agent.errors import BadRequestError, NoControlError, NoGatewayError, NotAllowedError, NotOursError
 from hunqi.agent.images import Images
 from hunqi.agent.reports import Reports
@@ -29,6 +31,7 @@ from hunqi.nodes.model import AgentStatus, Roster
 from hunqi.nodes.wire import (
     MAX_DRAIN_S,
     MAX_WAIT_S,
+    PROBLEM_HEADER,
     DrainAnswer,
     DrainOrder,
     GivenCertificates,
@@ -41,6 +44,7 @@ T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """A table of 200 apps has about 1 MiB."""
+_MAX_TOLD: Final = 1000
 _STATUS: Final[tuple[tuple[type[HunqiError], int], ...]] = (
     (NotAllowedError, 403),
     (BadRequestError, 400),
@@ -70,6 +74,7 @@ class AgentParts:
     images: Images
     door: Door
     certificates: Certificates
+    engine: EngineWatch
 
 
 class AgentServer:
@@ -118,7 +123,8 @@ class AgentServer:
         except HunqiError as error:
             status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
             _log.info("%s %s: %s: %s", request.method, request.path, error.code, error)
-            return web.json_response({"code": error.code, "message": str(error)}, status=status)
+            told = {PROBLEM_HEADER: quote(f"{error.code} {error}"[:_MAX_TOLD])}
+            return web.json_response({"code": error.code, "message": str(error)}, status=status, headers=told)
         except web.HTTPException as error:
             return web.json_response({"code": "agent.http", "message": error.reason}, status=error.status)
         except OSError as error:
@@ -144,6 +150,7 @@ class AgentServer:
             expires_at=parts.certificates.expires_at,
             renew=parts.certificates.renew,
             clock=parts.certificates.now,
+            engine=parts.engine.problem,
         )
 
     async def _put_roster(self, request: web.Request) -> web.StreamResponse:

@@ -11,6 +11,7 @@ from hunqi.apps.acts import EngineActs
 from hunqi.apps.controller import Controller, Parts
 from hunqi.apps.deploying import AppDeploys, AppRevisions
 from hunqi.apps.diagnose import Diagnosing
+from hunqi.apps.digests import Digests
 from hunqi.apps.keeping import Keeping
 from hunqi.apps.lifecycle import AppLifecycle
 from hunqi.apps.limits import Limits
@@ -100,7 +101,8 @@ def build_apps(around: Around) -> Apps:
     keeping = Keeping(around.database, around.seal, clock=around.clock)
     releasing = Releasing(store, around.seal, mark=controller.mark, clock=around.clock)
     limits = Limits(store, around.judging)
-    preparing = Preparing(store, keeping, around.images, watched, limits, tcp_ports=around.tcp_ports)
+    digests = Digests(around.seal)
+    preparing = Preparing(store, keeping, around.images, watched, limits, digests, tcp_ports=around.tcp_ports)
     renewing = Renewing(store, keeping, releasing)
     views = AppViews(store, watched, around.routing, around.judging, controller, clock=around.clock)
     run_store = RunStore(around.database)

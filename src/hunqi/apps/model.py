@@ -260,7 +260,7 @@ class VolumeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSpec:
-    """A secret or config: the sha256 of its content, or the name of an external one."""
+    """A secret or config: the digest of its content (of secrets a keyed one), or the name of an external one."""
 
     name: str
     digest: str | None = None

@@ -11,6 +11,7 @@ from hunqi.apps.batches import ports_of, step_of
 from hunqi.apps.compose.compile import compile_project
 from hunqi.apps.compose.project import Project
 from hunqi.apps.compose.project import describe as describe_note
+from hunqi.apps.digests import Digests
 from hunqi.apps.errors import AppNotFoundError, DeployStrictError, PrivilegeError, RoomError
 from hunqi.apps.fitting import unplaceable
 from hunqi.apps.keeping import Keeping
@@ -56,6 +57,7 @@ class Preparing:
         images: Images,
         watched: Watched,
         limits: Limits,
+        digests: Digests,
         *,
         tcp_ports: Callable[[], tuple[int, int]],
     ) -> None:
@@ -64,6 +66,7 @@ class Preparing:
         self._images = images
         self._watched = watched
         self._limits = limits
+        self._digests = digests
         self._tcp_ports = tcp_ports
 
     async def prepare(self, app: str, submission: Submission) -> Prepared:
@@ -76,10 +79,12 @@ class Preparing:
             raise DeployStrictError("\n".join(["keys that are not honoured:", *map(describe_note, dropped)]))
         spec = await self._pin(compiled.spec)
         record, live = await self._live(app)
+        payloads = {**compiled.payloads, **await self._keeping.secret_values(app)}
+        spec, payloads = self._digests.keyed(with_overlay(spec, overlay), payloads, live)
         release = Release(
             app=app,
-            spec=with_overlay(spec, overlay),
-            payloads={**compiled.payloads, **await self._keeping.secret_values(app)},
+            spec=spec,
+            payloads=payloads,
             replacing=submission.replacing,
             notes=compiled.notes,
             team=submission.team,

@@ -16,6 +16,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hunqi.apps.acts import payload_context
+from hunqi.apps.digests import Digests
 from hunqi.apps.errors import AppBusyError, AppNotFoundError, TeamNeededError
 from hunqi.apps.model import AppSpec, DeployState, Note, Revision
 from hunqi.apps.operations import Change, Replacing
@@ -84,17 +85,19 @@ class Releasing:
     def __init__(self, store: AppStore, seal: Seal, *, mark: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._store: Final = store
         self._seal = seal
+        self._digests = Digests(seal)
         self._mark = mark
         self._clock = clock
 
     async def release(self, release: Release, change: Change) -> DeployRecord:
         """Make a revision and its deploy, or say that there is nothing to do. Raises ``AppBusyError``."""
-        app = release.app
+        app, live = release.app, await self._live(release.app)
+        spec, payloads = self._digests.keyed(release.spec, release.payloads, live)
+        release = replace(release, spec=spec, payloads=payloads)
         sealed = {
             digest.removeprefix("sha256:"): self._seal.seal(content, context=payload_context(app, digest))
-            for digest, content in release.payloads.items()
+            for digest, content in payloads.items()
         }
-        live = await self._live(app)
         async with self._store.database.begin() as connection:
             kept = await self._app(connection, release, change)
             if kept.app.live != (live.number if live else None):

@@ -19,6 +19,7 @@ from hunqi.api.app import build_api
 from hunqi.control.parts import EngineOpener, Parts, now, open_docker, open_parts
 from hunqi.control.settings import ControlSettings
 from hunqi.errors import HunqiError
+from hunqi.kit.memory import give_back_often
 from hunqi.nodes.authority import ClusterAuthority
 from hunqi.nodes.credentials import read_holding
 from hunqi.nodes.model import Member
@@ -72,6 +73,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopped: asyncio.Event) 
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.observer.run(), name="observer")
         group.create_task(_keep_certificate(parts), name="own certificate")
+        group.create_task(give_back_often(), name="giving memory back")
         group.create_task(_follow(parts), name="publisher's snapshots")
         group.create_task(_look_who_leads(parts, stopped), name="who leads")
         by = group.create_task(_stand_by(parts), name="standing by")

@@ -24,6 +24,7 @@ from hunqi.gateway.hold import Holds
 from hunqi.gateway.image import ensure_image, find_parts, remove_old_images
 from hunqi.gateway.instance import Instance, folder_of, merge, open_instance, prepare
 from hunqi.gateway.keeper import Keeper, Stand
+from hunqi.gateway.lightening import Lightness
 from hunqi.gateway.model import Edge, EndpointState, GatewayReport, RouteTable
 from hunqi.gateway.ports import Ports, PortsFailedError, wanted_ports
 
@@ -51,6 +52,7 @@ class NodeGateway:
         self._table: RouteTable | None = None
         self._ports = Ports(settings.enter)
         self._ports_checked = 0.0
+        self._lightness = Lightness()
         self._instances: dict[str, Instance] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
         self._draining: dict[str, float] = {}
@@ -123,6 +125,7 @@ class NodeGateway:
             await prepare(self._settings, box.hash, edge, table)
         stand = await self._keeper.envoy(sandbox, edge, image)
         await self._adopt(stand, table)
+        await self._lightness.keep(stand.pid, now=time.monotonic())
         problems = await self._keeper.join(sandbox, table.networks)
         problems += await self._lead_ports(sandbox, table)
         await self._retire(stand)

@@ -11,6 +11,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import aiohttp
 
@@ -20,6 +21,7 @@ from hunqi.nodes.errors import AgentFailedError, AgentRefusedError, AgentUnreach
 from hunqi.nodes.identity import Role, TlsPaths, reload_context
 from hunqi.nodes.model import AgentStatus, Member, Roster
 from hunqi.nodes.wire import (
+    PROBLEM_HEADER,
     CertificateRequests,
     DrainAnswer,
     DrainOrder,
@@ -249,7 +251,11 @@ class AgentClient:
                     max_msg_size=_MAX_ANSWER,
                 )
         except aiohttp.WSServerHandshakeError as error:
-            raise AgentRefusedError(node, "agent.stream", f"the stream was refused ({error.status})") from error
+            told = unquote((error.headers or {}).get(PROBLEM_HEADER, ""))
+            code, _, message = told.partition(" ")
+            raise AgentRefusedError(
+                node, code or "agent.stream", message or f"the stream was refused ({error.status})"
+            ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(node, error) from error
         try:

@@ -72,6 +72,14 @@ def parse_holding(cert_pem: str) -> Holding:
     return Holding(identity=identity, not_before=not_before, not_after=not_after)
 
 
+def authority_ends(path: Path) -> datetime:
+    """Return when the authority in ``path`` ends. Raises ``IdentityError``."""
+    try:
+        return validity(ssl.PEM_cert_to_DER_cert(_first(path.read_text("ascii"))))[1]
+    except (OSError, ValueError, IndexError) as error:
+        raise IdentityError(f"the authority in {path} cannot be read: {error}") from error
+
+
 def validity(der: bytes) -> tuple[datetime, datetime]:
     """Return the ends of a certificate's life (RFC 5280, 4.1.2.5). Raises ``ValueError``, ``IndexError``."""
     certificate = _contents(der)

@@ -13,6 +13,8 @@ from typing import Final
 
 from hunqi.gateway.model import GatewayReport
 
+PROBLEM_HEADER: Final = "Hunqi-Problem"
+"""``code message``, quoted as in a URL: a client sees no body of a refused WebSocket."""
 STDIN: Final = 0
 STDOUT: Final = 1
 STDERR: Final = 2

@@ -143,6 +143,9 @@ def env_rm(
 
       [cyan]hunqi env rm shop SHOP_NAME[/cyan]
     """
+    kept = {each["name"] for each in call_api(lambda api: api.items(path_of("apps", app, "env")))}
+    if missing := [name for name in names if name not in kept]:
+        raise asking.InputError(f"nothing is kept for {app} under {', '.join(missing)}: hunqi env ls {app}")
     _put_env(app, dict.fromkeys(names), reason, f"{', '.join(names)}: forgotten", detach=detach, as_json=as_json)
 
 
