@@ -36,7 +36,7 @@ _LAST: Final = ("rds/", LISTENERS)
 """In this order: a listener names route configurations, whose files must be there."""
 _WARM_S: Final = 0.2
 """How long routes wait for new clusters before they are written without them."""
-_PROGRESS: Final = r"(version_text|total_listeners_warming|update_rejected)$"
+_PROGRESS: Final = r"(total_listeners_warming|update_rejected)$"
 
 
 class Envoy:
@@ -57,6 +57,8 @@ class Envoy:
         self._warm: frozenset[str] = frozenset()
         """Clusters that Envoy was once seen to have and that are still asked for."""
         self._settled = False
+        self._to_ask = True
+        """Whether something was written of which the versions in force do not tell everything."""
         self._in_force = 0
         self._rejections: dict[str, int] | None = None
         """How often what was refused before this table; unknown until asked."""
@@ -97,7 +99,7 @@ class Envoy:
             except AdminUnreachableError as error:
                 # It may come back as another process, which has nothing yet.
                 self._settled, self._in_force = False, 0
-                self._warm, self._rejections = frozenset(), None
+                self._warm, self._rejections, self._to_ask = frozenset(), None, True
                 return GatewayReport(node=self._place.node, version=0, running=False, endpoints=(), problem=str(error))
             return GatewayReport(
                 node=self._place.node,
@@ -128,8 +130,8 @@ class Envoy:
 
     def _write_clusters(self) -> None:
         for path, resources in self._rendered.items():
-            if path.startswith(_FIRST):
-                self._files.write(path, resources)
+            if path.startswith(_FIRST) and self._files.write(path, resources) and path.startswith("sds/"):
+                self._to_ask = True
         self._files.write(CLUSTERS, self._with_leaving(self._rendered[CLUSTERS]))
 
     def _with_leaving(self, clusters: tuple[str, ...]) -> tuple[str, ...]:
@@ -150,8 +152,8 @@ class Envoy:
             rendered = self._renderer.render(without(self._wanted, self._cold))
         for stage in _LAST:
             for path, resources in rendered.items():
-                if path.startswith(stage):
-                    self._files.write(path, resources)
+                if path.startswith(stage) and self._files.write(path, resources) and path == LISTENERS:
+                    self._to_ask = True
 
     def _tidy(self) -> bool:
         """Remove what the routes in force do not name; return whether there was anything."""
@@ -177,19 +179,23 @@ class Envoy:
 
     async def _progress(self) -> tuple[set[str], set[str], bool]:
         """Return the files not in force, the statistics that tell of a refusal, and whether listeners warm up."""
-        said = await self._admin.stats(_PROGRESS)
-        texts = {str(value) for value in said.values()}
+        texts = await self._admin.versions()
         # A certificate's version has no statistic: its file is there before any listener that names it.
         missing = {
             path
             for path, version in self._files.versions.items()
             if version not in texts and path in self._rendered and not path.startswith("sds/")
         }
+        if not missing and not self._to_ask:
+            return missing, set(), False
+        said = await self._admin.stats(_PROGRESS)
         counts = _rejections(said)
         known = self._rejections or {}
         rejected = {name for name, count in counts.items() if count > known.get(name, 0)}
         self._counts = counts
-        return missing, rejected, bool(said.get("listener_manager.total_listeners_warming"))
+        warming = bool(said.get("listener_manager.total_listeners_warming"))
+        self._to_ask = bool(missing) or warming
+        return missing, rejected, warming
 
     async def _note_rejections(self) -> None:
         """What was refused before is no news. Asked for once; after that the last answer will do."""
