@@ -7,11 +7,15 @@ import hashlib
 import time
 from collections.abc import Collection, Mapping, Sequence
 
+from hunqi.apps.model import RouteSpec
 from hunqi.apps.ports import Pinned
 from hunqi.apps.serving import HealthReport, Serving, Waited
 from hunqi.engine.errors import NotFoundError
 from hunqi.engine.model import RegistryAuth, Task
 from hunqi.engine.ports import Engine
+from hunqi.gateway.faults import route_faults
+from hunqi.gateway.model import Edge
+from hunqi.gateway.table import as_served
 
 POLL_S = 0.005
 
@@ -47,6 +51,12 @@ class FakeRouting:
         self.offered.pop(app, None)
         self.force.pop(app, None)
         self.withdrawn.add(app)
+
+    def faults(self, route: RouteSpec) -> tuple[str, ...]:
+        return route_faults(as_served(route), Edge())
+
+    def problems(self, app: str) -> tuple[str, ...]:
+        return (f"nothing of {app} is served",) if self.held else ()
 
     def release(self) -> None:
         """Take in what was offered while held."""

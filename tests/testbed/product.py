@@ -111,6 +111,10 @@ class Node:
         """``hunqi join TOKEN``."""
         self.hunqi("join", token, "--docker", str(self.machine.socket), "--advertise", self.machine.address)
 
+    def recover(self, *, timeout_s: float) -> None:
+        """``hunqi recover``, the API reachable from the host."""
+        self.hunqi("recover", "--control", f"{self.machine.address}:{_CONTROL_PORT}", timeout_s=timeout_s)
+
     def child(self, name: str) -> int:
         """Return the pid of the supervisor's child: mirror, control or agent. Raises ``LookupError``."""
         status = json.loads((self.data / "run" / "status.json").read_text())

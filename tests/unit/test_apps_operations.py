@@ -18,6 +18,7 @@ from hunqi.apps.errors import (
     QuotaError,
     RevisionNotFoundError,
     RoomError,
+    RouteFaultError,
     RouteOfFileError,
     RouteTakenError,
     ScaleError,
@@ -205,6 +206,11 @@ async def test_kept_route_is_served_without_new_tasks_and_no_other_app_gets_it(r
         await routes.remove("shop", of_file.id, ANN)
     with pytest.raises(RouteTakenError):
         await deploy(room, FILE, app="other")
+    with pytest.raises(RouteFaultError, match="port 80 is outside of the published range"):
+        await routes.add("shop", "web", RouteSpec(port=8080, tcp_port=80), ANN)
+    room.routing.held = True
+    assert (await room.apps.operations.views.show("shop")).problems == ("nothing of shop is served",)
+    room.routing.held = False
     await routes.remove("shop", added.id, ANN)
     await room.until(lambda: len(room.routing.force["shop"].spec.services["web"].routes) == 1)
 

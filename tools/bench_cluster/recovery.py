@@ -34,7 +34,7 @@ def measure(session: Session) -> Iterator[Row]:
         at = time.monotonic()
         lost.machine.kill()
         shutil.rmtree(lost.data)
-        heir.hunqi("recover", timeout_s=_PATIENCE_S)
+        heir.recover(timeout_s=_PATIENCE_S)
         product.api = Api(host=heir.machine.address, token=product.api.token)
         eventually(lambda: _knows(product), timeout_s=_PATIENCE_S, what=lambda: "the recovered control")
         took_s = time.monotonic() - at

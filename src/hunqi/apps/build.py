@@ -26,7 +26,7 @@ from hunqi.apps.releasing import Releasing
 from hunqi.apps.retention import Pruning, Retention
 from hunqi.apps.run_store import RunStore
 from hunqi.apps.runs import AppRuns, RunController, RunParts
-from hunqi.apps.serving import Routing, Surge
+from hunqi.apps.serving import Judging, Routing, Surge
 from hunqi.apps.settings import AppEnvironment, AppRoutes, AppSecrets, Renewing
 from hunqi.apps.store import AppStore
 from hunqi.apps.views import AppViews
@@ -42,6 +42,7 @@ class Around:
     engine: Engine
     observer: Observer
     routing: Routing
+    judging: Judging
     images: Images
     seal: Seal
     volumes: Volumes
@@ -99,11 +100,11 @@ def build_apps(around: Around) -> Apps:
     )
     keeping = Keeping(around.database, around.seal, clock=around.clock)
     releasing = Releasing(store, around.seal, mark=controller.mark, clock=around.clock)
-    limits = Limits(store)
+    limits = Limits(store, around.judging)
     digests = Digests(around.seal)
     preparing = Preparing(store, keeping, around.images, watched, limits, digests, tcp_ports=around.tcp_ports)
     renewing = Renewing(store, keeping, releasing)
-    views = AppViews(store, watched, around.routing, controller, clock=around.clock)
+    views = AppViews(store, watched, around.routing, around.judging, controller, clock=around.clock)
     run_store = RunStore(around.database)
     runs = RunController(
         RunParts(

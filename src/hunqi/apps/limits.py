@@ -9,9 +9,10 @@ from typing import Final
 
 from sqlalchemy import select
 
-from hunqi.apps.errors import QuotaError, RouteTakenError
+from hunqi.apps.errors import QuotaError, RouteFaultError, RouteTakenError
 from hunqi.apps.fitting import reserved
 from hunqi.apps.model import AppSpec, Mode, RouteSpec, ServiceSpec
+from hunqi.apps.serving import Judging
 from hunqi.apps.store import AppStore
 from hunqi.engine.model import JSON
 from hunqi.state.tables import APPS, TEAMS
@@ -65,8 +66,9 @@ class _Use:
 class Limits:
     """Looks at all apps."""
 
-    def __init__(self, store: AppStore) -> None:
+    def __init__(self, store: AppStore, judging: Judging) -> None:
         self._store = store
+        self._judging = judging
 
     async def check_quota(self, team: str, app: str, spec: AppSpec, scale: Mapping[str, int]) -> None:
         """Raise ``QuotaError`` if the team would have more than its quota with ``app`` as ``spec`` says."""
@@ -103,7 +105,15 @@ class Limits:
             return {*names.scalars(), *json.loads(granted or "[]")}
 
     async def check_routes(self, app: str, spec: AppSpec) -> None:
-        """Raise ``RouteTakenError`` if another app has a route of ``spec``."""
+        """Raise ``RouteFaultError`` if a route of ``spec`` cannot be served, ``RouteTakenError`` if another has it."""
+        said = [
+            f"the route of {service.name} to its port {route.port} cannot be served: {fault}"
+            for service in spec.services.values()
+            for route in service.routes
+            for fault in self._judging.faults(route)
+        ]
+        if said:
+            raise RouteFaultError("\n".join(said))
         wanted = {claim: service for service, claim in _claims(spec)}
         if not wanted:
             return

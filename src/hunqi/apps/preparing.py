@@ -101,7 +101,8 @@ class Preparing:
     async def look(self, prepared: Prepared) -> None:
         """Raise what stands against the release.
 
-        Raises ``PrivilegeError``, ``ImageError``, ``QuotaError``, ``RouteTakenError``, ``RoomError``.
+        Raises ``PrivilegeError``, ``ImageError``, ``QuotaError``, ``RouteFaultError``, ``RouteTakenError``,
+        ``RoomError``.
         """
         release = prepared.release
         if prepared.privileges:

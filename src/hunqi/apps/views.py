@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from hunqi.apps.controller import Controller
 from hunqi.apps.deploying import shown
@@ -12,12 +13,20 @@ from hunqi.apps.model import DeployState, Mode, Revision
 from hunqi.apps.observing import Watched
 from hunqi.apps.operations import AppView, Deploy, ServiceView, TaskView
 from hunqi.apps.schedules import next_due
-from hunqi.apps.serving import Routing
+from hunqi.apps.serving import Judging, Routing
 from hunqi.apps.standing import Standing
 from hunqi.apps.state import Desired
 from hunqi.apps.store import AppStore, Kept
 from hunqi.apps.swarm import service_name
-from hunqi.engine.model import Snapshot
+from hunqi.engine.model import Snapshot, Task, TaskState
+
+_LIVING: Final = frozenset(TaskState) - {
+    TaskState.COMPLETE,
+    TaskState.SHUTDOWN,
+    TaskState.FAILED,
+    TaskState.REJECTED,
+    TaskState.REMOVE,
+}
 
 
 class AppViews:
@@ -28,6 +37,7 @@ class AppViews:
         store: AppStore,
         watched: Watched,
         routing: Routing,
+        judging: Judging,
         controller: Controller,
         *,
         clock: Callable[[], float],
@@ -35,6 +45,7 @@ class AppViews:
         self._store = store
         self._watched = watched
         self._routing = routing
+        self._judging = judging
         self._controller = controller
         self._clock = clock
 
@@ -69,7 +80,7 @@ class AppViews:
                     slot=task.slot,
                     node=nodes.get(task.node_id or "", task.node_id or ""),
                     node_id=task.node_id or "",
-                    state=task.state.value,
+                    state=_state_of(task, snapshot).value,
                     desired=task.desired_state.value,
                     healthy=task.id in report.healthy if routed and task.serving else None,
                     message=task.error or task.message,
@@ -101,6 +112,7 @@ class AppViews:
             sentence=kept.deploy.progress.sentence if kept.deploy else outcome.sentence if outcome else "",
             revision=app.live,
             services=services,
+            problems=self._judging.problems(app.name),
             maintenance=app.intent.maintenance,
             deploy=await self._deploy(kept, last=last),
             created_at=app.created_at,
@@ -150,3 +162,10 @@ def _state(kept: Kept, services: tuple[ServiceView, ...]) -> str:
         return "deploying"
     lacking = [each for each in services if each.running < each.wanted and each.mode == Mode.REPLICATED.value]
     return "degraded" if lacking or kept.app.live is None else "running"
+
+
+def _state_of(task: Task, snapshot: Snapshot) -> TaskState:
+    """Return the task's state; of one whose machine is down Swarm goes on telling the last it heard, for a day."""
+    node = snapshot.nodes.get(task.node_id or "")
+    is_lost = node is not None and node.state == "down" and task.state in _LIVING
+    return TaskState.ORPHANED if is_lost else task.state

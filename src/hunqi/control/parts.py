@@ -37,6 +37,7 @@ from hunqi.nodes.authority import ClusterAuthority
 from hunqi.nodes.controller import NodeController, NodeWorld
 from hunqi.nodes.identity import client_context
 from hunqi.nodes.join import Joins, JoinWorld
+from hunqi.nodes.renewal import Renewals
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
@@ -77,6 +78,8 @@ class Parts:
     publisher: Publisher
     agents: AgentClient
     rosters: Rosters
+    authority: ClusterAuthority
+    renewals: Renewals
     images: NodeImages
     machines: NodeController
     certificates: Certificates
@@ -173,6 +176,8 @@ class _Making:
             publisher=self._publisher,
             agents=self._agents,
             rosters=self._rosters,
+            authority=self._authority,
+            renewals=Renewals(self._agents, self._authority, self._rosters, now=now),
             images=self._images,
             machines=machines,
             certificates=certificates,
@@ -206,6 +211,7 @@ class _Making:
                 engine=self._docker,
                 observer=self._observer,
                 routing=self._publisher,
+                judging=self._publisher,
                 images=Accelerators(accelerator, self._images, self._logins),
                 seal=self._sealer,
                 volumes=work,
@@ -264,6 +270,7 @@ class _Making:
     async def _tell(self, node: str, sentence: str) -> None:
         async with self._database.begin() as connection:
             await append(connection, "node.step", actor="control", subject=node, reason=sentence)
+        self._rosters.wake()  # a node that is gone is to be a stranger to the others at once
 
     async def _note(self, kind: str, node: str, change: Change) -> None:
         async with self._database.begin() as connection:

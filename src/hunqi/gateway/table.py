@@ -201,7 +201,7 @@ def _routes(serving: Serving, clusters: Collection[str]) -> list[Route]:
         Route(
             app=serving.app,
             service=name,
-            spec=_without_hosts(route),
+            spec=as_served(route),
             targets=_targets(serving, name, route.port, clusters),
             maintenance=serving.maintenance,
         )
@@ -210,8 +210,8 @@ def _routes(serving: Serving, clusters: Collection[str]) -> list[Route]:
     ]
 
 
-def _without_hosts(route: RouteSpec) -> RouteSpec:
-    """A UDP port knows no names."""
+def as_served(route: RouteSpec) -> RouteSpec:
+    """Return the route as it stands in the table: a UDP port knows no names."""
     return replace(route, hosts=()) if route.protocol is Protocol.UDP and route.hosts else route
 
 

@@ -163,6 +163,11 @@ class PlatformSettings:
         """Where the API answers."""
         return f"http://{self.control}"
 
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """What our own processes listen on, the gateway's left out."""
+        return frozenset({self.control.port, self.mirror.port, self.agent.port, self.mirror_peers.port})
+
 
 def _tls(directory: Path, name: str) -> TlsPaths:
     return TlsPaths(cert=directory / f"{name}.pem", key=directory / f"{name}.key", ca=directory / "cluster-ca.pem")

@@ -16,13 +16,13 @@ from hunqi.cli.cluster.calls import call_api, path_of
 from hunqi.cli.cluster.given import ReasonOption, YesOption
 from hunqi.cli.cluster.options import PlatformDataOption, chosen_settings, data_dir
 from hunqi.cli.cluster.starting import start_and_wait, start_anew, teller
-from hunqi.cli.cluster.up import AdvertiseOption, AgentOption, DockerOption
+from hunqi.cli.cluster.up_options import AdvertiseOption, AgentOption, ControlOption, DockerOption
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json
 from hunqi.kit.units import show_size
 from hunqi.platform import settings
 from hunqi.platform.errors import AlreadyRunningError
-from hunqi.platform.settings import PlatformSettings
+from hunqi.platform.settings import Address, PlatformSettings
 from hunqi.platform.status import read_status
 
 _STDIN: Final = "-"
@@ -58,7 +58,11 @@ def join(
     chosen = replace(held, **{name: value for name, value in given.items() if value is not None})
     running = read_status(chosen)
     if running is not None:
-        raise AlreadyRunningError(f"Hunqi runs already on {directory} (process {running.pid})", pid=running.pid)
+        raise AlreadyRunningError(
+            f"Hunqi runs already on {directory} (process {running.pid}): a machine joins one cluster, once; "
+            "hunqi status says how it is",
+            pid=running.pid,
+        )
     piped = token == _STDIN
     secret = token if token and not piped else asking.secret("Join token", from_stdin=piped, option=_STDIN)
     tell = teller(quiet=as_json)
@@ -80,8 +84,13 @@ def recover(
     data: PlatformDataOption = None,
     key_file: Annotated[
         Path | None,
-        typer.Option("--key-file", metavar="FILE", help="The copy of DIR/control/cluster.key of the lost machine."),
+        typer.Option(
+            "--key-file",
+            metavar="FILE",
+            help="A copy of DIR/control/cluster.key of the lost machine. Without it the Swarm's is used.",
+        ),
     ] = None,
+    control: ControlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild control on this manager from what is mirrored in the Swarm; apps serve throughout.
@@ -90,12 +99,16 @@ def recover(
 
     [bold]Examples[/bold]
 
-      [cyan]hunqi recover --key-file cluster.key[/cyan]
+      [cyan]hunqi recover[/cyan]
+      [cyan]hunqi recover --control 10.0.0.2:7000[/cyan]
+          The API answers there from now on.
     """
     from hunqi.platform.recover import recover as rebuild
 
     directory = data_dir(data)
     chosen = settings.load(directory) or PlatformSettings(data_dir=directory)
+    if control is not None:
+        chosen = replace(chosen, control=Address.parse(control, name="--control"))
     final, found = asyncio.run(rebuild(chosen, key_file=key_file))
     start_anew(final, quiet=as_json)
     if as_json:
