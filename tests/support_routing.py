@@ -115,12 +115,14 @@ class FakeImages:
         self.missing: set[str] = set()
         self.pins: Mapping[str, Collection[str]] = {}
         self.asked: list[str] = []
+        self.reads: list[frozenset[str]] = []
         self.lacking: list[str] = []
 
-    async def resolve(self, image: str, *, platforms: Collection[str]) -> Pinned:
+    async def resolve(self, image: str, *, platforms: Collection[str], reads: Collection[str]) -> Pinned:
         from hunqi.apps.errors import ImageError
 
         self.asked.append(image)
+        self.reads.append(frozenset(reads))
         if image in self.missing:
             raise ImageError(f"there is no image {image}")
         digest = "sha256:" + hashlib.sha256(image.encode()).hexdigest()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from hunqi.apps.errors import AcceleratorError, ImageError
-from hunqi.apps.images import Accelerator, ClusterImages, Login
+from hunqi.apps.images import Accelerator
+from hunqi.control.accelerators import Accelerators
+from hunqi.identity.model import Actor, ActorKind
+from hunqi.identity.registry import RegistryLogins
+from hunqi.state.sealing import Sealer
 from support_routing import FakeImages
 from testbed import images
 from testbed.mirror import RunningMirror
@@ -86,8 +92,38 @@ async def test_accelerator_that_is_away_is_a_dependency_that_failed() -> None:
 
 
 async def test_services_pull_with_the_login_of_the_cluster_which_no_repr_shows(accelerator: Accelerator) -> None:
-    whole = ClusterImages(accelerator, FakeImages(), login=Login(username="hunqi", password="hush"))
-    login = whole.registry_auth()
-    assert login is not None
-    assert (login.username, login.server) == ("hunqi", accelerator.address)
-    assert "hush" not in repr(login)
+    logins = RegistryLogins(Sealer(bytes(32)))
+    login = Accelerators(accelerator, FakeImages(), logins).registry_auth()
+    assert (login.username, login.server) == ("services", accelerator.address)
+    assert login.password == logins.of_services().password
+    assert login.password not in repr(login)
+
+
+async def test_a_deploy_finds_what_its_team_may_read_and_nothing_of_another_team(
+    tmp_path: Path, upstream: ZooRegistry
+) -> None:
+    logins = RegistryLogins(Sealer(bytes(32)))
+    key = tmp_path / "key.pem"
+    key.write_text(logins.public_pem)
+    with RunningMirror(
+        tmp_path / "mirror", upstreams={"docker.io": upstream.url}, args=["--trusted-key", str(key)], workers=1
+    ) as mirror:
+        admin = logins.of(Actor(kind=ActorKind.USER, name="root", is_admin=True), [], now=datetime.now(UTC))
+        header = aiohttp.encode_basic_auth(admin.username, admin.password)
+        for name in ("shop/web", "blog/web"):
+            images.Pusher(base_url=mirror.base_url, authorization=header).push(PLAIN, name, "1")
+        async with aiohttp.ClientSession() as session:
+            here = Accelerator(session, mirror.base_url.removeprefix("http://"))
+            room = Accelerators(here, FakeImages(), logins)
+
+            async def found(name: str, *reads: str) -> str:
+                return (await room.resolve(name, platforms=NODES, reads=reads)).digest
+
+            own, other = f"{here.address}/shop/web", f"{here.address}/blog/web"
+            assert await found(f"{own}:1", "shop") == PLAIN.digest
+            assert await found(f"{other}:1", "shop", "blog") == PLAIN.digest, "shared with the team"
+            assert await found(f"{other}:1", "*") == PLAIN.digest, "an administrator"
+            assert await found("team/app:latest", "shop") == PLAIN.digest, "public"
+            for secret in (f"{other}:1", f"{other}@{PLAIN.digest}", f"{here.address}/blog/nothing:1"):
+                with pytest.raises(ImageError, match="may not be run here"):
+                    await found(secret, "shop")

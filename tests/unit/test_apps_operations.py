@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from hunqi.apps.errors import (
     AppNameError,
@@ -26,10 +26,8 @@ from hunqi.apps.errors import (
     ServiceNotFoundError,
     TeamNeededError,
 )
-from hunqi.apps.limits import Limits
-from hunqi.apps.model import AppSpec, DeployState, RouteSpec, ServiceSpec
+from hunqi.apps.model import DeployState, RouteSpec
 from hunqi.apps.operations import Change, Deploy, Replacing, Submission
-from hunqi.apps.store import AppStore
 from hunqi.engine.fake.behaviour import Behaviour
 from hunqi.state.events import EventLog
 from hunqi.state.tables import TEAMS
@@ -217,18 +215,18 @@ async def test_kept_route_is_served_without_new_tasks_and_no_other_app_gets_it(r
     await room.until(lambda: len(room.routing.force["shop"].spec.services["web"].routes) == 1)
 
 
-async def test_images_below_the_name_of_another_teams_app_are_refused(room: Cluster) -> None:
+async def test_a_deploy_reads_what_its_team_and_who_asks_may(room: Cluster) -> None:
     await deploy(room)
-    limits = Limits(AppStore(room.database), room.routing)
-
-    def using(image: str) -> AppSpec:
-        return AppSpec(name="spy", services={"web": ServiceSpec(name="web", image=f"127.0.0.1:5000/{image}@sha256:0")})
-
-    with pytest.raises(ImageError, match="another team"):
-        await limits.check_images("t2", using("shop/app"))
-    for allowed in ("docker.io/library/nginx", "shopping/app", "tools/app"):
-        await limits.check_images("t2", using(allowed))
-    await limits.check_images("t1", using("shop/app"))
+    async with room.database.begin() as connection:
+        await connection.execute(
+            insert(TEAMS).values(id="t2", name="two", quota="{}", images='["docker.io/acme"]', created_at="")
+        )
+    other = FILE.replace("www.", "blog.")
+    await deploy(room, other, app="blog", team="t2", reads=("tools",))
+    assert set(room.images.reads) == {frozenset({"shop"}), frozenset({"blog", "tools", "docker.io/acme"})}
+    room.images.reads.clear()
+    await deploy(room, other, app="blog", team="t1")
+    assert set(room.images.reads) == {frozenset({"blog", "docker.io/acme"})}, "an app's team is the one it has"
 
 
 async def test_kept_secret_is_rotated_and_not_forgotten_while_it_is_used(room: Cluster) -> None:

@@ -80,6 +80,13 @@ class PasswordBody(Body):
 Quota = Annotated[dict[Word, Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]], Field(max_length=50)]
 
 
+Prefix = Annotated[
+    str,
+    Field(max_length=255, pattern=r"^[a-z0-9]+(?:[._:-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*(?:/\*?)?$"),
+]
+Prefixes = Annotated[list[Prefix], Field(max_length=100)]
+
+
 class TeamBody(Body):
     """A new team."""
 
@@ -88,9 +95,10 @@ class TeamBody(Body):
 
 
 class TeamChangeBody(Body):
-    """What to change of a team."""
+    """What to change of a team: its limits, and whose images its apps may run beside its own and public ones."""
 
-    quota: Quota
+    quota: Quota | None = None
+    images: Prefixes | None = None
 
 
 class RoleBody(Body):

@@ -45,6 +45,8 @@ class Submission:
     """The id of the team that a new app belongs to."""
     privileged: bool = False
     """Whether who asks answers for the machines, so that the app may have of them what it asks for."""
+    reads: tuple[str, ...] = ()
+    """Prefixes of repositories that who asks may read at the accelerators, beside what the app's team may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,13 +41,14 @@ class Digests:
     ) -> tuple[AppSpec, dict[str, bytes]]:
         """Return a spec to be stored with its secrets by keyed digests, and the contents by the digests that it has."""
         serving = {_bare(each.digest) for each in live.spec.secrets.values()} if live else set[str]()
-        plain = {_plain(content): content for digest, content in payloads.items() if _bare(digest) == _plain(content)}
+        overlay = overlay_of(spec)
+        used = {_bare(each.digest) for each in spec.secrets.values()} | {*map(_bare, overlay.secrets.values())}
+        plain = {_bare(digest): held for digest, held in payloads.items() if _bare(digest) in used & {_plain(held)}}
         names = {digest: self.of(spec.name, held) for digest, held in plain.items() if digest not in serving}
         secrets = {
             key: replace(each, digest=names[_bare(each.digest)]) if _bare(each.digest) in names else each
             for key, each in spec.secrets.items()
         }
-        overlay = overlay_of(spec)
         kept = {name: names.get(_bare(digest), digest) for name, digest in overlay.secrets.items()}
         named = with_overlay(replace(spec, secrets=secrets), replace(overlay, secrets=kept))
         replaced = names.keys() - {_bare(each.digest) for each in spec.configs.values()}

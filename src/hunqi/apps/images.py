@@ -8,7 +8,7 @@ that the nodes' platforms are in it is checked here, so that it does not fail on
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,8 +16,7 @@ from typing import Any, Final
 import aiohttp
 
 from hunqi.apps.errors import AcceleratorError, ImageError
-from hunqi.apps.ports import ImageNodes, Pinned
-from hunqi.engine.model import RegistryAuth
+from hunqi.apps.ports import Pinned
 from hunqi.oci.digest import Digest
 from hunqi.oci.reference import ImageReference
 
@@ -50,19 +49,18 @@ class Login:
 class Accelerator:
     """This node's accelerator at ``address`` (``127.0.0.1:5000``)."""
 
-    def __init__(self, session: aiohttp.ClientSession, address: str, *, login: Login | None = None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, address: str) -> None:
         self._session = session
         self.address: Final = address
-        self._auth = aiohttp.BasicAuth(login.username, login.password) if login else None
 
-    async def resolve(self, image: str, *, platforms: Collection[str]) -> Pinned:
-        """Resolve a reference; ``platforms`` are the nodes' own, like ``linux/x86_64``.
+    async def resolve(self, image: str, *, platforms: Collection[str], login: Login | None = None) -> Pinned:
+        """Resolve a reference as ``login`` may read it; ``platforms`` are the nodes' own, like ``linux/x86_64``.
 
         Raises ``ImageError`` (none there, none for a node's platform, or it may not be had), ``AcceleratorError``.
         """
         reference = ImageReference.parse(image)
         path = self.path_of(reference)
-        async with self._ask("HEAD", path, str(reference.reference)) as answer:
+        async with self._ask("HEAD", path, str(reference.reference), login) as answer:
             self._check(answer, image)
             digest_text = answer.headers.get("Docker-Content-Digest", "")
             kind = answer.content_type
@@ -70,7 +68,7 @@ class Accelerator:
         if digest is None:
             raise AcceleratorError(f"the accelerator gives no digest for {image}")
         if kind in _INDEXES:
-            await self._check_platforms(image, path, str(digest), platforms)
+            await self._check_platforms(image, path, str(digest), platforms, login)
         return Pinned(reference=f"{self.address}/{path}@{digest}", digest=str(digest))
 
     def path_of(self, reference: ImageReference) -> str:
@@ -79,8 +77,10 @@ class Accelerator:
             return reference.repository
         return f"{reference.host}/{reference.repository}"
 
-    async def _check_platforms(self, image: str, path: str, digest: str, platforms: Collection[str]) -> None:
-        async with self._ask("GET", path, digest) as answer:
+    async def _check_platforms(
+        self, image: str, path: str, digest: str, platforms: Collection[str], login: Login | None
+    ) -> None:
+        async with self._ask("GET", path, digest, login) as answer:
             self._check(answer, image)
             try:
                 body = await answer.content.read(_MANIFEST_BYTES)
@@ -96,12 +96,17 @@ class Accelerator:
             )
 
     @asynccontextmanager
-    async def _ask(self, method: str, path: str, reference: str) -> AsyncGenerator[aiohttp.ClientResponse]:
+    async def _ask(
+        self, method: str, path: str, reference: str, login: Login | None
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        headers = {"Accept": _ACCEPT}
+        if login is not None:
+            headers["Authorization"] = aiohttp.encode_basic_auth(login.username, login.password)
         url = f"http://{self.address}/v2/{path}/manifests/{reference}"
         timeout = aiohttp.ClientTimeout(connect=_CONNECT_S, total=_ANSWER_S)
         try:
             async with self._session.request(
-                method, url, headers={"Accept": _ACCEPT}, auth=self._auth, timeout=timeout, allow_redirects=False
+                method, url, headers=headers, timeout=timeout, allow_redirects=False
             ) as answer:
                 yield answer
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -114,41 +119,16 @@ class Accelerator:
             case 200:
                 return
             case 401 | 403:
-                raise ImageError(f"the accelerator may not pull {image}: give it a login for its registry")
+                raise ImageError(
+                    f"{image} may not be run here: it is private, or is not there. Push it below an app of the "
+                    "team, or let an administrator give the team its repository, and the accelerator a login for it"
+                )
             case 404:
                 raise ImageError(f"there is no image {image}: push it, or correct its name")
             case 429:
                 raise AcceleratorError(f"the registry of {image} limits us: try again later")
             case status:
                 raise AcceleratorError(f"the accelerator answers {status} for {image}: try again, or see its log")
-
-
-class ClusterImages:
-    """Images by way of the accelerators of all nodes: the port ``Images`` whole."""
-
-    def __init__(self, accelerator: Accelerator, nodes: ImageNodes, *, login: Login | None = None) -> None:
-        self._accelerator = accelerator
-        self._nodes = nodes
-        self._login = login
-
-    async def resolve(self, image: str, *, platforms: Collection[str]) -> Pinned:
-        """See ``Accelerator``."""
-        return await self._accelerator.resolve(image, platforms=platforms)
-
-    async def pin(self, pins: Mapping[str, Collection[str]]) -> None:
-        """Tell every accelerator what retained revisions use."""
-        await self._nodes.pin(pins)
-
-    async def spread(self, references: Collection[str], *, copies: int) -> Sequence[str]:
-        """Have enough nodes hold the images; return a sentence per image that is not there yet."""
-        return await self._nodes.spread(references, copies=copies)
-
-    def registry_auth(self) -> RegistryAuth | None:
-        """Return the login with which services pull."""
-        if self._login is None:
-            return None
-        server = self._accelerator.address
-        return RegistryAuth(username=self._login.username, password=self._login.password, server=server)
 
 
 def _platforms(manifests: Iterable[Mapping[str, Any]]) -> Iterable[str]:

@@ -9,13 +9,13 @@ from typing import Final
 
 from sqlalchemy import select
 
-from hunqi.apps.errors import ImageError, QuotaError, RouteFaultError, RouteTakenError
+from hunqi.apps.errors import QuotaError, RouteFaultError, RouteTakenError
 from hunqi.apps.fitting import reserved
 from hunqi.apps.model import AppSpec, Mode, RouteSpec, ServiceSpec
 from hunqi.apps.serving import Judging
 from hunqi.apps.store import AppStore
 from hunqi.engine.model import JSON
-from hunqi.state.tables import TEAMS
+from hunqi.state.tables import APPS, TEAMS
 
 _GIB: Final = 2**30
 
@@ -97,16 +97,12 @@ class Limits:
         if over:
             raise QuotaError(f"the team would have {', '.join(over)}: scale something down, or ask for a larger quota")
 
-    async def check_images(self, team: str, spec: AppSpec) -> None:
-        """Raise ``ImageError`` if an image lies below the name of an app of another team: tasks pull by one login."""
-        owners = {kept.app.name: kept.app.team for kept in await self._store.all()}
-        for name, service in spec.services.items():
-            owner = owners.get(namespace_of(service.image), team)
-            if owner != team:
-                raise ImageError(
-                    f"the image of {name} lies below the name of the app {namespace_of(service.image)}, which is of "
-                    "another team: push it below the name of your own"
-                )
+    async def readable(self, team: str) -> set[str]:
+        """Return the prefixes of the repositories whose images a team's apps may run, beside public ones."""
+        async with self._store.database.read() as connection:
+            names = await connection.execute(select(APPS.c.name).where(APPS.c.team_id == team))
+            granted = await connection.scalar(select(TEAMS.c.images).where(TEAMS.c.id == team))
+            return {*names.scalars(), *json.loads(granted or "[]")}
 
     async def check_routes(self, app: str, spec: AppSpec) -> None:
         """Raise ``RouteFaultError`` if a route of ``spec`` cannot be served, ``RouteTakenError`` if another has it."""
@@ -133,11 +129,6 @@ class Limits:
                             f"{_shown(claim)}, a route of {wanted[claim]}, is taken by the app {kept.app.name}: "
                             "choose another host, path or port"
                         )
-
-
-def namespace_of(image: str) -> str:
-    """Return the first component of a pinned image's repository: an app's name where it was pushed for an app."""
-    return image.partition("@")[0].partition("/")[2].partition("/")[0]
 
 
 def _claim(service: ServiceSpec) -> tuple[int, int]:

@@ -41,8 +41,10 @@ class Pinned:
 class Images(Protocol):
     """Images by way of the accelerators."""
 
-    async def resolve(self, image: str, *, platforms: Collection[str]) -> Pinned:
+    async def resolve(self, image: str, *, platforms: Collection[str], reads: Collection[str]) -> Pinned:
         """Resolve a reference at this node's accelerator. ``platforms`` like ``linux/x86_64``, the nodes' own.
+
+        ``reads`` are the prefixes of repositories that who deploys may read beside public ones; ``*`` is all.
 
         Raises ``ImageError``, ``AcceleratorError``.
         """

@@ -77,8 +77,8 @@ class Preparing:
         dropped = [note for note in compiled.notes if note.severity in {"ignored", "changed"}]
         if submission.strict and dropped:
             raise DeployStrictError("\n".join(["keys that are not honoured:", *map(describe_note, dropped)]))
-        spec = await self._pin(compiled.spec)
         record, live = await self._live(app)
+        spec = await self._pin(compiled.spec, await self._reads(app, submission, record))
         payloads = {**compiled.payloads, **await self._keeping.secret_values(app)}
         spec, payloads = self._digests.keyed(with_overlay(spec, overlay), payloads, live)
         release = Release(
@@ -113,7 +113,6 @@ class Preparing:
         scale = prepared.app.intent.scale if prepared.app else Intent().scale
         await self._limits.check_routes(release.app, spec)
         if team is not None:
-            await self._limits.check_images(team, spec)
             await self._limits.check_quota(team, release.app, spec, scale)
         if release.replacing is not Replacing.STOP_FIRST:
             check_room(spec, prepared, await self._watched.snapshot())
@@ -150,7 +149,13 @@ class Preparing:
         live = await self._store.revision(app, kept.app.live) if kept.app.live is not None else None
         return kept.app, live
 
-    async def _pin(self, spec: AppSpec) -> AppSpec:
+    async def _reads(self, app: str, submission: Submission, record: AppRecord | None) -> frozenset[str]:
+        """Return what this deploy may read at the accelerator: what who asks may, and what the app's team may."""
+        team = record.team if record is not None else submission.team
+        of_team = await self._limits.readable(team) if team is not None else set[str]()
+        return frozenset({app, *submission.reads, *of_team})
+
+    async def _pin(self, spec: AppSpec, reads: frozenset[str]) -> AppSpec:
         snapshot = await self._watched.snapshot()
         platforms = {node.platform for node in snapshot.nodes.values() if node.state == "ready"}
         wanted = {service.image for service in spec.services.values()}
@@ -158,7 +163,7 @@ class Preparing:
 
         async def resolve(image: str) -> str:
             async with slots:
-                return (await self._images.resolve(image, platforms=platforms)).reference
+                return (await self._images.resolve(image, platforms=platforms, reads=reads)).reference
 
         try:
             async with asyncio.TaskGroup() as group:

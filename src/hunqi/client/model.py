@@ -429,6 +429,7 @@ class TeamView(TypedDict):
     id: str
     name: str
     quota: dict[str, float]
+    images: list[str]
     members: list[MemberView]
     created_at: str
 

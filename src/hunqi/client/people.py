@@ -91,6 +91,10 @@ class People:
         """Replace a team's limits."""
         return await self._transport.ask("PATCH", path_of("teams", team), body={"quota": dict(quota)})
 
+    async def set_images(self, team: str, images: Sequence[str]) -> TeamView:
+        """Replace the repositories of others (``docker.io/acme``) whose images a team's apps may run."""
+        return await self._transport.ask("PATCH", path_of("teams", team), body={"images": list(images)})
+
     async def remove_team(self, team: str) -> None:
         """Remove a team that owns no app."""
         await self._transport.ask("DELETE", path_of("teams", team))

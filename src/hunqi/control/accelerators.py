@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 
-from hunqi.apps.images import Accelerator
-from hunqi.apps.ports import Pinned
+from hunqi.apps.images import Accelerator, Login
+from hunqi.apps.ports import ImageNodes, Pinned
 from hunqi.engine.model import RegistryAuth
-from hunqi.nodes.spread import NodeImages
+from hunqi.identity.registry import RegistryLogins
 
 
 class Accelerators:
     """The accelerators of the cluster."""
 
-    def __init__(self, here: Accelerator, everywhere: NodeImages, *, login: RegistryAuth | None = None) -> None:
+    def __init__(self, here: Accelerator, everywhere: ImageNodes, logins: RegistryLogins) -> None:
         self._here = here
         self._everywhere = everywhere
-        self._login = login
+        self._logins = logins
+        self._services = logins.of_services()
 
-    async def resolve(self, image: str, *, platforms: Collection[str]) -> Pinned:
-        """Resolve a reference at this node. Raises ``ImageError``, ``AcceleratorError``."""
-        return await self._here.resolve(image, platforms=platforms)
+    async def resolve(self, image: str, *, platforms: Collection[str], reads: Collection[str]) -> Pinned:
+        """Resolve a reference at this node, by a login that reads just this. Raises as ``Accelerator`` does."""
+        made = self._logins.of_deploy(reads, now=datetime.now(UTC))
+        login = Login(username=made.username, password=made.password)
+        return await self._here.resolve(image, platforms=platforms, login=login)
 
     async def pin(self, pins: Mapping[str, Collection[str]]) -> None:
         """Have every node keep what retained revisions use."""
@@ -30,6 +34,7 @@ class Accelerators:
         """Have nodes hold the images; return a sentence per image that is not there yet."""
         return await self._everywhere.spread(references, copies=copies)
 
-    def registry_auth(self) -> RegistryAuth | None:
+    def registry_auth(self) -> RegistryAuth:
         """Return the login with which services pull."""
-        return self._login
+        services = self._services
+        return RegistryAuth(username=services.username, password=services.password, server=self._here.address)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hunqi.api.ports import Rooms
 from hunqi.apps.build import Apps, Around, build_apps
-from hunqi.apps.images import Accelerator, Login
+from hunqi.apps.images import Accelerator
 from hunqi.apps.operations import Change
 from hunqi.apps.retention import Retention
 from hunqi.control.accelerators import Accelerators
@@ -28,7 +28,6 @@ from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
-from hunqi.engine.model import RegistryAuth
 from hunqi.engine.observer import Observer
 from hunqi.gateway.publisher import Publisher
 from hunqi.identity.directory import Directory, open_directory
@@ -203,10 +202,8 @@ class _Making:
         return NodeController(world)
 
     def _apps(self, machines: NodeController) -> Apps:
-        settings, services = self._settings, self._logins.of_services()
-        login = Login(username=services.username, password=services.password)
-        pulling = RegistryAuth(username=services.username, password=services.password, server=settings.mirror_address)
-        accelerator = Accelerator(self._session, settings.mirror_address, login=login)
+        settings = self._settings
+        accelerator = Accelerator(self._session, settings.mirror_address)
         work = NodeWork(self._agents)
         return build_apps(
             Around(
@@ -215,7 +212,7 @@ class _Making:
                 observer=self._observer,
                 routing=self._publisher,
                 judging=self._publisher,
-                images=Accelerators(accelerator, self._images, login=pulling),
+                images=Accelerators(accelerator, self._images, self._logins),
                 seal=self._sealer,
                 volumes=work,
                 diagnosis=work,

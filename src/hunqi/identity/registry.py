@@ -23,6 +23,9 @@ AUDIENCE: Final = "hunqi-mirror"
 LASTS: Final = timedelta(hours=12)
 SERVICES: Final = "services"
 """The user that tasks pull as."""
+DEPLOYS: Final = "deploys"
+"""The user that the images of a deploy are looked for as."""
+DEPLOY_LASTS: Final = timedelta(minutes=10)
 _CONTEXT: Final = "registry/ed25519"
 
 
@@ -51,6 +54,11 @@ class RegistryLogins:
     def of_services(self) -> RegistryLogin:
         """Return the login with which tasks pull everything, and nothing else; it does not end."""
         return self._make(SERVICES, ("*:pull",), expires_at=None)
+
+    def of_deploy(self, reads: Iterable[str], *, now: datetime) -> RegistryLogin:
+        """Return a login that pulls what a deploy may run, below the prefixes ``reads``, while it is looked at."""
+        grants = tuple(f"{prefix}:pull" for prefix in sorted(set(reads)))
+        return self._make(DEPLOYS, grants, expires_at=now + DEPLOY_LASTS)
 
     def of(self, actor: Actor, apps: Iterable[AppRef], *, now: datetime) -> RegistryLogin:
         """Return a login of ``actor``: images below the names of its ``apps``, to push for developers and owners."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +35,16 @@ class MemberView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeamView:
-    """A team; ``quota`` has limits by name, none means no limit."""
+    """A team; ``quota`` has limits by name, none means no limit.
+
+    ``images`` are prefixes of repositories at the accelerators that its apps may run beside those below their own names
+    and public ones: private ones of an upstream (``docker.io/acme``), or those of another app (``tools``).
+    """
 
     id: str
     name: str
     quota: Mapping[str, float]
+    images: tuple[str, ...]
     members: tuple[MemberView, ...]
     created_at: str
 
@@ -80,6 +85,15 @@ class Teams:
             row = await _row(connection, team)
             await connection.execute(update(TEAMS).where(TEAMS.c.id == row.id).values(quota=json.dumps(dict(quota))))
             await append(connection, "team.changed", actor=actor, subject=row.name, data={"quota": dict(quota)})
+        return await self.find(row.id)
+
+    async def set_images(self, team: str, images: Sequence[str], *, actor: str) -> TeamView:
+        """Replace the prefixes. Raises ``TeamNotFoundError``."""
+        held = sorted({prefix.removesuffix("/*").rstrip("/") for prefix in images})
+        async with self._database.begin() as connection:
+            row = await _row(connection, team)
+            await connection.execute(update(TEAMS).where(TEAMS.c.id == row.id).values(images=json.dumps(held)))
+            await append(connection, "team.changed", actor=actor, subject=row.name, data={"images": held})
         return await self.find(row.id)
 
     async def remove(self, team: str, *, actor: str) -> None:
@@ -155,4 +169,11 @@ async def _members(connection: AsyncConnection, team_id: str) -> tuple[MemberVie
 
 
 def _view(row: Row[Any], members: tuple[MemberView, ...]) -> TeamView:
-    return TeamView(id=row.id, name=row.name, quota=json.loads(row.quota), members=members, created_at=row.created_at)
+    return TeamView(
+        id=row.id,
+        name=row.name,
+        quota=json.loads(row.quota),
+        images=tuple(json.loads(row.images)),
+        members=members,
+        created_at=row.created_at,
+    )

@@ -35,6 +35,7 @@ TEAMS: Final = Table(
     Column("id", String(32), primary_key=True),
     Column("name", String(63), nullable=False, unique=True),
     Column("quota", Text, nullable=False, default="{}"),
+    Column("images", Text, nullable=False, default="[]", server_default="[]"),
     Column("created_at", String(32), nullable=False),
 )
 MEMBERS: Final = Table(

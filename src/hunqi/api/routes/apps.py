@@ -99,17 +99,24 @@ def _deploys(context: Context) -> APIRouter:
         known: AppRef | None = request.state.target
         return None if known is not None else await context.access.team_for_new_app(caller, app, wanted)
 
+    async def reads_of(caller: Actor) -> tuple[str, ...]:
+        """Return whose images the caller may pull, as its login at the accelerators would have it."""
+        if caller.administers:
+            return ("*",)
+        refs = [AppRef(name=each.name, team=each.team) for each in await context.rooms.apps.views.list()]
+        return tuple(ref.name for ref in refs if caller.role_on(ref) is not None)
+
     @guarded.add("POST", "/v1/apps/{app}/check", Action.APP_CHECK, may_create=True)
     async def check_app(app: AppName, body: ProjectBody, caller: Caller, request: Request) -> Checked:
         """Say what a deploy would do, and which keys of the files are not honoured, without doing anything."""
         team = await team_of(request, caller, app, body.team)
-        return await deploys.check(app, submission_of(body, team, privileged=caller.administers))
+        return await deploys.check(app, submission_of(body, team, caller, await reads_of(caller)))
 
     @guarded.add("POST", "/v1/apps/{app}/deploys", Action.APP_DEPLOY, may_create=True, status_code=202)
     async def deploy_app(app: AppName, body: ProjectBody, caller: Caller, request: Request) -> Deploy:
         """Make a revision of a Compose project and begin to deploy it; makes the app if it is new."""
         team = await team_of(request, caller, app, body.team)
-        submission = submission_of(body, team, privileged=caller.administers)
+        submission = submission_of(body, team, caller, await reads_of(caller))
         return await deploys.deploy(app, submission, change_of(caller, body.reason))
 
     @guarded.add("GET", "/v1/apps/{app}/deploys", Action.APP_SEE)
@@ -177,7 +184,7 @@ def full(deploy: Deploy) -> object:
     return TypeAdapter(Deploy).dump_python(deploy, mode="json")
 
 
-def submission_of(body: ProjectBody, team: str | None, *, privileged: bool) -> Submission:
+def submission_of(body: ProjectBody, team: str | None, caller: Actor, reads: tuple[str, ...]) -> Submission:
     """Return the project as the apps' room takes it."""
     binary = {path: base64.b64decode(text) for path, text in body.binary.items()}
     return Submission(
@@ -191,7 +198,8 @@ def submission_of(body: ProjectBody, team: str | None, *, privileged: bool) -> S
         strict=body.strict,
         replacing=body.order,
         team=team,
-        privileged=privileged,
+        privileged=caller.administers,
+        reads=reads,
     )
 
 

@@ -192,8 +192,12 @@ def _teams(context: Context) -> APIRouter:
 
     @guarded.add("PATCH", "/v1/teams/{team}", Action.TEAMS)
     async def change_team(team: TeamName, body: TeamChangeBody, caller: Caller) -> TeamView:
-        """Replace a team's limits."""
-        return await teams.set_quota(team, body.quota, actor=caller.label)
+        """Replace a team's limits, or the repositories of others whose images its apps may run."""
+        if body.images is not None:
+            await teams.set_images(team, body.images, actor=caller.label)
+        if body.quota is not None:
+            await teams.set_quota(team, body.quota, actor=caller.label)
+        return await teams.find(team)
 
     @guarded.add("DELETE", "/v1/teams/{team}", Action.TEAMS, status_code=204)
     async def remove_team(team: TeamName, caller: Caller) -> None:
