@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ from sqlalchemy import select
 from hunqi.apps.errors import ImageError, QuotaError, RouteTakenError
 from hunqi.apps.fitting import reserved
 from hunqi.apps.model import AppSpec, Mode, RouteSpec, ServiceSpec
-from hunqi.apps.store import AppStore
+from hunqi.apps.store import AppStore, Kept
 from hunqi.engine.model import JSON
 from hunqi.state.tables import TEAMS
 
@@ -61,6 +61,13 @@ class _Use:
             self.nano_cpus += replicas * cpus
             self.memory_bytes += replicas * memory
 
+    def add_larger(self, either: Sequence[_Use]) -> None:
+        """Count an app that may end as any of ``either``: in each respect by the largest."""
+        self.apps += max((use.apps for use in either), default=0)
+        self.replicas += max((use.replicas for use in either), default=0)
+        self.nano_cpus += max((use.nano_cpus for use in either), default=0)
+        self.memory_bytes += max((use.memory_bytes for use in either), default=0)
+
 
 class Limits:
     """Looks at all apps."""
@@ -75,25 +82,33 @@ class Limits:
         quota = Quota.parse(text or "{}")
         if quota == Quota():
             return
+        memory = None if quota.memory_bytes is None else quota.memory_bytes / _GIB
         use = _Use()
         use.add(spec, scale)
         for kept in await self._store.all():
             if kept.app.team == team and kept.app.name != app:
-                number = kept.app.live or (kept.deploy.revision if kept.deploy else None)
-                if number is not None:
-                    use.add((await self._store.revision(kept.app.name, number)).spec, kept.app.intent.scale)
+                use.add_larger([await self._use_of(kept, number) for number in _revisions_of(kept)])
         over = [
             f"{used} of {allowed} {what}"
             for what, used, allowed in (
                 ("apps", use.apps, quota.apps),
                 ("replicas", use.replicas, quota.replicas),
                 ("CPUs", use.nano_cpus / 1e9, quota.cpus),
-                ("GiB of memory", use.memory_bytes / _GIB, quota.memory_bytes / _GIB if quota.memory_bytes else None),
+                (
+                    "GiB of memory",
+                    use.memory_bytes / _GIB,
+                    None if quota.memory_bytes is None else quota.memory_bytes / _GIB,
+                ),
             )
             if allowed is not None and used > allowed
         ]
         if over:
             raise QuotaError(f"the team would have {', '.join(over)}: scale something down, or ask for a larger quota")
+
+    async def _use_of(self, kept: Kept, number: int) -> _Use:
+        use = _Use()
+        use.add((await self._store.revision(kept.app.name, number)).spec, kept.app.intent.scale)
+        return use
 
     async def check_images(self, team: str, spec: AppSpec) -> None:
         """Raise ``ImageError`` if an image lies below the name of an app of another team: tasks pull by one login."""
@@ -114,9 +129,8 @@ class Limits:
         for kept in await self._store.all():
             if kept.app.name == app:
                 continue
-            numbers = {kept.app.live, kept.deploy.revision if kept.deploy else None} - {None}
-            for number in numbers:
-                there = (await self._store.revision(kept.app.name, number or 0)).spec
+            for number in _revisions_of(kept):
+                there = (await self._store.revision(kept.app.name, number)).spec
                 for _, claim in _claims(there):
                     if claim in wanted:
                         raise RouteTakenError(
@@ -128,6 +142,12 @@ class Limits:
 def namespace_of(image: str) -> str:
     """Return the first component of a pinned image's repository: an app's name where it was pushed for an app."""
     return image.partition("@")[0].partition("/")[2].partition("/")[0]
+
+
+def _revisions_of(kept: Kept) -> set[int]:
+    """Return what an app has and, while a deploy is under way, may have."""
+    numbers = (kept.app.live, kept.deploy.revision if kept.deploy else None)
+    return {number for number in numbers if number is not None}
 
 
 def _claim(service: ServiceSpec) -> tuple[int, int]:
