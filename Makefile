@@ -12,7 +12,7 @@ RUNTIME := .venv/.runtime-installed
 DEVELOPMENT := .venv/.development-installed
 CODE := src tests $(wildcard tools)
 
-.PHONY: help up down sample mirror demo test check format bench bench-cluster soak lock packages clean
+.PHONY: help up down sample mirror demo test check format bench bench-cluster soak fresh test-engines lock packages clean
 
 help: ## print this
 	@echo "Hunqi: make TARGET"
@@ -28,7 +28,9 @@ help: ## print this
 	@echo "      an upstream elsewhere; also GHCR_IO, QUAY_IO, REGISTRY_K8S_IO, ..."
 
 up: $(RUNTIME) ## run the platform: accelerator, control, agent, gateway (installs Docker on Debian, as root)
-	@exec $(BIN)/hunqi up --data "$(DATA)" $(UP)
+	@$(BIN)/hunqi up --data "$(DATA)" $(UP) || { \
+	    echo 'Options of hunqi up go into UP: make up UP="--http-port 8080 --https-port 8443"' >&2; exit 1; }
+	@echo "The sample app: make sample"
 
 down: ## stop it; apps and the gateway go on serving
 	@exec $(BIN)/hunqi down --data "$(DATA)"
@@ -50,7 +52,7 @@ ifeq ($(T),tests)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/real || failed=1; \
 	exit $$failed
 else
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(T)
+	$(BIN)/python -m pytest -n 2 --dist $(if $(findstring tests/real,$(T)),loadfile,loadgroup) $(T)
 endif
 
 check: $(DEVELOPMENT) ## linters, strict types, import contracts
@@ -71,6 +73,12 @@ bench-cluster: $(DEVELOPMENT) packages ## measure the platform on three machines
 
 soak: $(DEVELOPMENT) packages ## ten minutes of mixed load with faults (S="--minutes 60" for more)
 	$(BIN)/python -m tools.soak $(S)
+
+fresh: ## everything on a Debian that has nothing, in namespaces of this machine, as root (ten minutes)
+	@sh tools/fresh.sh
+
+test-engines: $(DEVELOPMENT) packages ## the tests of the engine on newer Docker, fetched beside this machine's, as root (E=28 for one)
+	@sh tools/test-engines.sh $(E)
 
 lock: $(DEVELOPMENT) ## renew the locked dependencies from pyproject.toml
 	sh tools/lock.sh $(BIN)/uv

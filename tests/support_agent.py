@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from hunqi.agent.certificates import Certificates, utc_now
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
+from hunqi.agent.engine import EngineWatch
 from hunqi.agent.images import Images
 from hunqi.agent.reports import Reports
 from hunqi.agent.rosters import RosterFile
@@ -41,7 +43,7 @@ from hunqi.gateway.model import (
 from hunqi.kit.codec import dumps
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority, key_name, make_request
-from hunqi.nodes.identity import Credential, Role, TlsPaths, client_context
+from hunqi.nodes.identity import Credential, Role, TlsPaths
 
 CLUSTER: Final = "c1"
 NOW: Final = datetime.now(UTC)
@@ -66,10 +68,12 @@ def write_credential(directory: Path, credential: Credential, ca_pem: str) -> Tl
     return paths
 
 
-def agent_settings(directory: Path, authority: ClusterAuthority, node: str, **more: Any) -> tuple[AgentSettings, str]:
+def agent_settings(
+    directory: Path, authority: ClusterAuthority, node: str, *, issued: datetime = NOW, **more: Any
+) -> tuple[AgentSettings, str]:
     """Return settings of an agent with a certificate on loopback, and the name in that certificate."""
     key, request = make_request()
-    cert = authority.sign(request, Role.AGENT, now=NOW)
+    cert = authority.sign(request, Role.AGENT, now=issued)
     write_credential(directory, Credential(cert_pem=cert, key_pem=key), authority.ca_pem)
     settings = AgentSettings(
         data_dir=directory, cluster=authority.cluster, node=node, host="127.0.0.1", port=free_port(), **more
@@ -243,13 +247,16 @@ async def running(*services: Any) -> AsyncGenerator[None]:
 
 
 @contextlib.asynccontextmanager
-async def served_without_docker(settings: AgentSettings, gateway: MemoryGateway) -> AsyncGenerator[Tables]:
+async def served_without_docker(
+    settings: AgentSettings, gateway: MemoryGateway, *, now: Callable[[], datetime] = utc_now
+) -> AsyncGenerator[Tables]:
     """Serve an agent's HTTP with its gateway's half running, but with no engine to watch."""
     engine, docker = MemoryEngine(), Docker(str(settings.data_dir / "no-docker.sock"))
     tables = Tables(gateway, settings.data_dir, clock=time.time)
     reports = Reports(gateway, tables, node=settings.node, monotonic=time.monotonic)
     drains, roster = Drains(tables, reports), RosterFile(settings.data_dir)
-    peers = AgentClient(client_context(settings.tls), roster.current)
+    certificates = Certificates(settings.tls, settings.mirror_tls, now=now)
+    peers = AgentClient(certificates.client_context(), roster.current)
     world = StopWorld(
         system=engine,
         containers=engine,
@@ -269,6 +276,8 @@ async def served_without_docker(settings: AgentSettings, gateway: MemoryGateway)
         chores=Chores(docker, cluster=settings.cluster),
         images=Images(docker, mirror_socket=None, directory=settings.data_dir, prefix="127.0.0.1:5000"),
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
+        certificates=certificates,
+        engine=EngineWatch(docker.containers, docker.networks),
     )
     runner = await AgentServer(settings, parts).start()
     try:

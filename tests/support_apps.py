@@ -21,6 +21,7 @@ from hunqi.apps.model import (
     RouteSpec,
     ServiceSpec,
 )
+from hunqi.apps.operations import Replacing
 from hunqi.apps.plan import plan
 from hunqi.apps.releasing import origin_of
 from hunqi.apps.serving import HealthReport, Serving
@@ -120,6 +121,9 @@ class World:
     busy: bool = False
     """Whether draining backends still have requests."""
     gateways: int = 1
+    began: float = 0.0
+    crashed: bool = False
+    """Whether control has just begun again: no gateway has reported to it yet."""
 
     # what users do
     def release(self, new: AppSpec, **progress: object) -> None:
@@ -174,6 +178,7 @@ class World:
     def pass_time(self, seconds: float = 1.0, *, ready: bool = True) -> None:
         """Tasks start or end, gateways take in what was offered and drain."""
         self.now += seconds
+        self.crashed = False
         self.taken = self.offered if self.gateways else None
         if self.taken is not None and self.offered is not None and not self.busy:
             self.drained |= set(self.offered.draining)
@@ -199,9 +204,13 @@ class World:
             snapshot=snapshot,
             standings=standings("shop", list(snapshot.services.values()), snapshot),
             facts=Facts(
-                health={name: self.health(name) for name in self.services},
-                in_force=self.taken,
+                health={name: self.known(name) for name in self.services},
+                in_force=None if self.crashed else self.taken,
                 drained=frozenset(self.drained),
+                observing_since=self.began,
+                in_batches=frozenset(
+                    each.revision for each in self.ended if each.progress.replacing is Replacing.BATCHES
+                ),
             ),
             now=self.now,
             networks_in_use={id_ for held in self.services.values() for id_ in held.network_ids},
@@ -243,6 +252,18 @@ class World:
         known = self.taken is not None and any(each.name == name for each in self.taken.backends)
         healthy = frozenset(task.id for task in self.tasks.get(name, ()) if task.serving) if known else frozenset()
         return HealthReport(backend=name, gateways=1, healthy=healthy, failures={})
+
+    def known(self, name: str) -> HealthReport:
+        """What control knows of it."""
+        if self.crashed:
+            return HealthReport(backend=name, gateways=0, healthy=frozenset(), failures={})
+        return self.health(name)
+
+    def crash(self) -> None:
+        """Control is killed and begins again: it remembers nothing that was not persisted."""
+        self.drained.clear()
+        self.crashed = True
+        self.began = self.now
 
     # invariants
     def capacity(self, service_name: str) -> int:

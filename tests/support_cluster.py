@@ -57,6 +57,7 @@ class Cluster:
                 engine=self.engine,
                 observer=self.observer,
                 routing=self.routing,
+                judging=self.routing,
                 images=self.images,
                 seal=self.seal,
                 volumes=self.volumes,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Collection, Mapping, Sequence
 
+from hunqi.apps.model import RouteSpec
 from hunqi.apps.ports import Pinned
 from hunqi.apps.serving import HealthReport, Serving, Waited
 from hunqi.engine.errors import NotFoundError
 from hunqi.engine.model import RegistryAuth, Task
 from hunqi.engine.ports import Engine
+from hunqi.gateway.faults import route_faults
+from hunqi.gateway.model import Edge
+from hunqi.gateway.table import as_served
 
 POLL_S = 0.005
 
@@ -30,6 +35,11 @@ class FakeRouting:
         self.gateways = 1
         self._tasks: dict[str, tuple[Task, ...]] = {}
         self.changes: list[Serving] = []
+        self._silent_until = 0.0
+
+    def restart(self, silent_s: float) -> None:
+        """Control begins again: for so long no gateway has reported to it."""
+        self._silent_until = time.monotonic() + silent_s
 
     def offer(self, serving: Serving) -> None:
         self.offered[serving.app] = serving
@@ -42,6 +52,12 @@ class FakeRouting:
         self.force.pop(app, None)
         self.withdrawn.add(app)
 
+    def faults(self, route: RouteSpec) -> tuple[str, ...]:
+        return route_faults(as_served(route), Edge())
+
+    def problems(self, app: str) -> tuple[str, ...]:
+        return (f"nothing of {app} is served",) if self.held else ()
+
     def release(self) -> None:
         """Take in what was offered while held."""
         self.held = False
@@ -49,6 +65,8 @@ class FakeRouting:
             self.offer(serving)
 
     def health(self, backend: str) -> HealthReport:
+        if time.monotonic() < self._silent_until:
+            return HealthReport(backend=backend, gateways=0, healthy=frozenset(), failures={})
         known = any(each.name == backend for serving in self.force.values() for each in serving.backends)
         if not known or self.gateways == 0:
             return HealthReport(backend=backend, gateways=self.gateways, healthy=frozenset(), failures={})

@@ -33,7 +33,9 @@ takes these for errors. An unknown key is an error always.
 - **Files.** What lies beside the Compose file is not on the nodes. A bind mount of a file becomes a config, a
   directory of up to 50 files configs, one that is empty or not there a volume; a larger one is an error.
 - **Replacing.** HTTP services are replaced with both revisions side by side; all others, and those with volumes of a
-  node, stop first. `x-hunqi.order` says otherwise.
+  node, stop first. `x-hunqi.order` says otherwise. With `update_config.parallelism` so many are started at a time:
+  beside all the old ones, or, stop-first, after as many were stopped, while old and new ones serve together. A first
+  deploy starts all. The next ones are begun when these are healthy, so there is no `delay`.
 - **Restarts.** Without `restart` a task is restarted when it ends, since a cluster heals itself; a service that others
   wait for by `service_completed_successfully` runs as a job.
 - **Templates.** Swarm's placeholders such as `{{.Task.Slot}}` work in environments and host names; any other `{{` is

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from hunqi.mirror.process.child import begin_logging, keep_one_arena
+from hunqi.kit.memory import keep_one_arena
+from hunqi.mirror.process.child import begin_logging
 
 if TYPE_CHECKING:
     from hunqi.control.certificates import AcmeWish
@@ -30,7 +31,7 @@ def serve_mirror(
     ``reload`` reads the settings again (SIGHUP). ``on_listening`` is told the address once clients may come.
     Raises ``AlreadyServingError`` and ``ListenError``.
     """
-    # Late, as everything here: the other processes share nothing of it, and memory counts.
+    # Late, as everything here: a command that serves nothing imports nothing of it.
     from hunqi.mirror.process.fetcher import run_fetcher
     from hunqi.mirror.process.supervisor import Supervisor
     from hunqi.mirror.process.worker import run_worker
@@ -63,6 +64,7 @@ def serve_agent(platform: PlatformSettings) -> int:
         port=platform.agent.port,
         docker_socket=platform.docker_socket,
         mirror_socket=platform.mirror_dir / "fetcher.sock",
+        mirror_tls=platform.mirror_tls,
         control_url=platform.control_url if platform.has_control else None,
         mirror_address=str(platform.mirror),
         version=version("hunqi"),
@@ -82,12 +84,15 @@ def serve_control(platform: PlatformSettings) -> int:
     """Serve control in the foreground until SIGTERM or SIGINT; return the exit status."""
     from hunqi.control.process import run_control
     from hunqi.platform.founding import make_keys
+    from hunqi.state.making import make_apart
 
     begin_logging()
     keep_one_arena()
     membership = _membership(platform)
     authority = make_keys(platform, membership, now=datetime.now(UTC))
-    asyncio.run(run_control(_control_settings(platform, membership), authority))
+    settings = _control_settings(platform, membership)
+    make_apart(settings.database_url)
+    asyncio.run(run_control(settings, authority))
     return 0
 
 
@@ -121,16 +126,18 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         edge=edge,
         acme=_acme(platform),
         is_open=platform.advertise is not None,
+        event_days=platform.event_days,
         shared=shared_settings(platform),
     )
 
 
 def _acme(platform: PlatformSettings) -> AcmeWish | None:
     from hunqi.control.certificates import AcmeWish
-    from hunqi.gateway.acme import LETS_ENCRYPT
 
     if platform.acme_email is None and platform.acme_directory is None:
         return None
+    from hunqi.gateway.acme import LETS_ENCRYPT
+
     return AcmeWish(
         directory=platform.acme_directory or LETS_ENCRYPT,
         email=platform.acme_email or "",

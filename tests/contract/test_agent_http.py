@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from hunqi.agent.rosters import RosterFile
 from hunqi.agent.settings import AgentSettings
 from hunqi.agent.tables import Tables
 from hunqi.nodes.agent_client import AgentClient
-from hunqi.nodes.authority import ClusterAuthority
+from hunqi.nodes.authority import HOLDER_LIFE, ClusterAuthority
 from hunqi.nodes.errors import AgentRefusedError, AgentUnreachableError, NoAgentError
 from hunqi.nodes.identity import Role, client_context, pinned_context
-from hunqi.nodes.model import Member, Roster
+from hunqi.nodes.model import AgentStatus, Member, Roster
+from hunqi.nodes.renewal import Renewals
+from hunqi.nodes.wire import GivenCertificates
 from support_agent import CLUSTER, NOW, MemoryGateway, agent_settings, served_without_docker, table_of, write_credential
 
 
@@ -36,6 +39,7 @@ class Served:
     tables: Tables
     authority: ClusterAuthority
     directory: Path
+    told: int = 0
 
     @property
     def address(self) -> str:
@@ -52,6 +56,14 @@ class Served:
         folder = self.directory / f"client-{role}-{cluster}-{id(signer)}"
         return client_context(write_credential(folder, signer.issue(role, "one", now=NOW), self.authority.ca_pem))
 
+    async def knows(self, *agents: str) -> None:
+        """Tell the agent which others there are."""
+        others = tuple(Member(node=name, name=name, address="127.0.0.1:1", agent=name) for name in agents)
+        roster = self.roster()
+        self.told += 1
+        async with self.client() as client:
+            await client.put_roster("n1", Roster(version=3 + self.told, members=(*roster.members, *others)))
+
     @contextlib.asynccontextmanager
     async def client(self, role: Role = Role.CONTROL) -> AsyncGenerator[AgentClient]:
         client = AgentClient(self.context(role), self.roster)
@@ -62,8 +74,8 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(directory: Path, **more: Any) -> AsyncGenerator[Served]:
-    authority = ClusterAuthority.make(CLUSTER, now=NOW)
+async def served(directory: Path, *, life: timedelta = HOLDER_LIFE, **more: Any) -> AsyncGenerator[Served]:
+    authority = ClusterAuthority.make(CLUSTER, now=NOW - timedelta(days=1), life=life)
     settings, name = agent_settings(directory / "agent", authority, "n1", **more)
     gateway = MemoryGateway()
     async with served_without_docker(settings, gateway) as tables:
@@ -105,6 +117,7 @@ async def test_a_roster_is_kept_over_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("role", list(Role))
 async def test_every_path_lets_in_the_roles_that_it_names_and_no_others(tmp_path: Path, role: Role) -> None:
     async with served(tmp_path) as agent:
+        await agent.knows("one")
         connector = aiohttp.TCPConnector(ssl=agent.context(role))
         async with aiohttp.ClientSession(connector=connector) as session:
             for path, roles in ALLOWED.items():
@@ -115,6 +128,95 @@ async def test_every_path_lets_in_the_roles_that_it_names_and_no_others(tmp_path
                     async with session.request(method, url, server_hostname=name, data=b"{") as answer:
                         statuses.add(answer.status)
                 assert (statuses == {403}) == (role not in roles), path
+
+
+async def test_a_node_that_was_removed_is_refused_at_once_though_its_certificate_lasts(tmp_path: Path) -> None:
+    async with served(tmp_path) as agent:
+        await agent.knows("one")
+        async with agent.client(Role.AGENT) as removed:
+            assert (await removed.status("n1")).node == "n1"
+            await agent.knows()
+            # By the connection that it has still.
+            with pytest.raises(AgentRefusedError, match="not of the cluster"):
+                await removed.drain("n1", ["a"], timeout_s=0.1)
+        async with agent.client() as control:
+            assert (await control.status("n1")).node == "n1"
+
+
+@dataclass(kw_only=True)
+class Known:
+    """What control found of one agent."""
+
+    roster: Roster
+    said: AgentStatus
+
+    def current(self) -> Roster:
+        return self.roster
+
+    def status(self, node: str) -> AgentStatus:
+        return self.said
+
+
+async def test_certificates_are_renewed_and_no_connection_is_cut(tmp_path: Path) -> None:
+    life, issued = timedelta(minutes=90), NOW - timedelta(minutes=80)
+    async with served(tmp_path, life=life, issued=issued) as agent, agent.client() as client:
+        said = await client.status("n1")
+        assert said.renew
+        assert said.expires_at == pytest.approx((issued + life).timestamp(), abs=2)
+        waiting = asyncio.ensure_future(client.report("n1", after=(await client.report("n1")).seq, wait_s=10))
+        await asyncio.sleep(0.1)
+        key, before = agent.settings.tls.key.read_text(), await presented(agent)
+        known = Known(roster=agent.roster(), said=said)
+        await Renewals(client, agent.authority, known, now=lambda: NOW).renew_all()
+        after = await client.status("n1")
+        assert not after.renew
+        assert after.expires_at == pytest.approx((NOW + life).timestamp(), abs=2)
+        assert agent.settings.tls.key.read_text() != key
+        fresh = await presented(agent)
+        assert fresh["serialNumber"] != before["serialNumber"]
+        assert fresh["subjectAltName"][:2] == before["subjectAltName"][:2], "another identity"
+        assert not waiting.done(), "the connection was cut"
+        agent.gateway.is_running = False
+        async with asyncio.timeout(5):
+            assert not (await waiting).report.running
+
+
+async def presented(agent: Served) -> dict[str, Any]:
+    """Return the certificate that the agent shows at a new connection."""
+    context = agent.context(Role.CONTROL)
+    host, _, port = agent.address.rpartition(":")
+    name = f"{agent.name}.agent.hunqi"
+    _, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname=name)
+    try:
+        found: dict[str, Any] = writer.get_extra_info("peercert")
+        return found
+    finally:
+        writer.close()
+
+
+async def test_an_agent_takes_no_certificate_of_another_holder(tmp_path: Path) -> None:
+    async with served(tmp_path) as agent, agent.client() as client:
+        asked = await client.certificate_requests("n1")
+        now = NOW
+        given = agent.authority.sign(asked.agent, Role.AGENT, name="somebody", now=now)
+        before = agent.settings.tls.cert.read_text()
+        with pytest.raises(AgentRefusedError, match="another holder"):
+            await client.put_certificates("n1", GivenCertificates(agent=given))
+        assert agent.settings.tls.cert.read_text() == before
+        assert (await client.status("n1")).node == "n1"
+
+
+async def test_an_agent_whose_certificate_is_over_is_said_to_join_again(tmp_path: Path) -> None:
+    life, issued = timedelta(minutes=10), NOW - timedelta(minutes=30)
+    async with served(tmp_path, life=life, issued=issued) as agent:
+        valid = ClusterAuthority(CLUSTER, agent.authority.credential)
+        paths = write_credential(tmp_path / "c", valid.issue(Role.CONTROL, "one", now=NOW), valid.ca_pem)
+        client = AgentClient(client_context(paths), agent.roster)
+        try:
+            with pytest.raises(AgentUnreachableError, match=r"has expired.*join again"):
+                await client.status("n1")
+        finally:
+            await client.close()
 
 
 async def test_an_agent_of_another_cluster_or_authority_is_refused(tmp_path: Path) -> None:

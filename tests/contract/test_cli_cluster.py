@@ -406,3 +406,94 @@ async def test_every_command_teaches_by_example() -> None:
     silent = [name for name, text in leaves(typer.main.get_command(build_app()), ("hunqi",)) if name not in text]
 
     assert silent == []
+
+
+async def test_a_change_finds_the_leader_among_the_addresses_that_are_known(world: World, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    async with run_world(elsewhere) as leader:
+        world.rooms.leading, world.rooms.address = False, leader.url
+        hunqi = Terminal(world=world, home=tmp_path, token=world.tokens["admin"])
+
+        said = await hunqi("app", "restart", SHOP)
+        assert said.code == 1
+        assert leader.url in said.err
+        assert "--url for each manager" in said.err
+        assert leader.rooms.acts == []  # an address that only an answer names gets no token
+
+        said = await hunqi("app", "restart", SHOP, HUNQI_URL=f"{world.url},{leader.url}")
+        assert said.code == 0, said.err
+        assert [what for _, what, _ in leader.rooms.acts] == ["restarted"]
+
+        login = ("login", "--token-stdin", "--url", world.url, "--url", leader.url)
+        assert (await hunqi(*login, stdin=world.tokens["admin"])).code == 0
+        assert (await hunqi("app", "restart", SHOP, HUNQI_URL="", HUNQI_TOKEN="")).code == 0
+        assert len(leader.rooms.acts) == 2
+    assert world.rooms.acts == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("logs", SHOP, "-s", "wbe"), "did you mean 'web'"),
+        (("port-forward", SHOP, "wbe", "80"), "did you mean 'web'"),
+        (("port-forward", SHOP, "web", "99999"), "from 1 to 65535"),
+        (("cancel", SHOP), "is under way"),
+    ],
+)
+async def test_what_cannot_be_done_is_said_before_anything_is_asked_for(
+    admin: Terminal, arguments: tuple[str, ...], complaint: str
+) -> None:
+    said = await admin("app", *arguments)
+
+    assert said.code == 1
+    assert complaint in said.err
+    assert admin.world.rooms.acts == []
+
+
+async def test_a_run_is_shown_to_its_end_and_gives_its_exit_code(admin: Terminal) -> None:
+    rooms = admin.world.rooms
+    process = await admin.start("app", "run", SHOP, "web", "--", "false")
+    async with asyncio.timeout(ENDS_S):
+        assert process.stdout is not None
+        assert (await process.stdout.readline()).startswith(b"line 0")
+        rooms.lines += 1  # written after the last look at it
+        rooms.rooms().apps.runs.finish(SHOP, 9)  # type: ignore[attr-defined]
+        out, err = await process.communicate()
+
+    assert process.returncode == 9
+    assert [line.split()[1] for line in out.decode().split("\n") if line] == ["1", "2", "3"]
+    assert "failed with exit code 9" in err.decode()
+
+
+async def test_following_ends_when_nobody_reads_any_more(admin: Terminal) -> None:
+    process = await admin.start("app", "logs", SHOP, "-f")
+    async with asyncio.timeout(ENDS_S):
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]  # as head -1 does
+        assert await process.wait() == 1
+        assert process.stderr is not None
+        assert await process.stderr.read() == b""
+
+
+async def test_output_that_cannot_be_written_is_an_error_in_a_line(admin: Terminal) -> None:
+    environment = {**os.environ, "HUNQI_URL": admin.world.url, "HUNQI_TOKEN": str(admin.token)}
+    with open("/dev/full", "wb") as full:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "hunqi", "app", "ls", env=environment, stdout=full, stderr=asyncio.subprocess.PIPE
+        )
+        _, err = await process.communicate()
+
+    assert process.returncode == 1
+    assert err.decode().splitlines() == ["error: the output cannot be written: No space left on device"]
+
+
+async def test_a_directory_of_a_task_is_copied_under_another_name(admin: Terminal) -> None:
+    (admin.home / "seed.sql").write_text("select 1;")
+    assert (await admin("app", "cp", "seed.sql", f"{SHOP}/web:/tmp")).code == 0
+
+    said = await admin("app", "cp", f"{SHOP}/web:/tmp", "other")
+
+    assert said.code == 0, said.err
+    assert [path.name for path in admin.home.iterdir() if path.name == "other"] == ["other"]

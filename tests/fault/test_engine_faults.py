@@ -202,11 +202,19 @@ async def test_a_log_that_is_not_framed_is_refused(tmp_path: Path, data: bytes) 
             await anext(lines)
 
 
-async def test_a_pull_that_fails_in_the_middle_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "last",
+    [
+        b'{"errorDetail":{},"error":"manifest unknown: manifest unknown"}',
+        b'{"errorDetail":{"message":"manifest unknown: manifest unknown"}}',
+    ],
+    ids=["old", "without error"],
+)
+async def test_a_pull_that_fails_in_the_middle_says_why(tmp_path: Path, last: bytes) -> None:
     async def tell(_head: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
         writer.write(b'{"status":"Pulling","id":"abc","progressDetail":{"current":1,"total":3}}\r\n')
-        writer.write(b'{"errorDetail":{},"error":"manifest unknown: manifest unknown"}')
+        writer.write(last)
         await writer.drain()
 
     async with daemon(tmp_path, tell) as docker, docker.images.pull("shop/web:1") as progress:
@@ -256,3 +264,27 @@ async def test_a_closed_client_says_that_it_is_closed(tmp_path: Path) -> None:
         pass
     with pytest.raises(EngineUnreachableError, match="closed"):
         await docker.services.list()
+
+
+async def test_a_service_whose_tasks_are_being_cleared_away_is_not_removed_just_then(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def task(state: str, desired: str) -> bytes:
+        found = {"ID": "t", "ServiceID": "s", "Status": {"State": state}, "DesiredState": desired, "Spec": {}}
+        return json.dumps([found]).encode()
+
+    async def answer(head: str, writer: asyncio.StreamWriter) -> None:
+        method, path, _ = head.split(maxsplit=2)
+        told.append(f"{method} {path.partition('?')[0].removeprefix('/v1.41')}")
+        if "/tasks" in path:
+            lists = len([each for each in told if each == "GET /tasks"])
+            writer.write(whole(200, task("shutdown", "remove") if lists < 3 else task("shutdown", "shutdown")))
+        elif method == "GET":
+            writer.write(whole(200, json.dumps({"ID": "s", "Version": {"Index": 1}, "Spec": {"Name": "web"}}).encode()))
+        else:
+            writer.write(whole(200, b""))
+        await writer.drain()
+
+    async with daemon(tmp_path, answer) as docker:
+        await docker.services.remove("web")
+    assert told == ["GET /services/web", *["GET /tasks"] * 3, "DELETE /services/web"]

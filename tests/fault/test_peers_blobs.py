@@ -189,3 +189,16 @@ def test_a_peer_whose_own_sources_fail_does_not_stop_a_node_that_reaches_the_wor
             url = f"{seeing.base_url}/v2/docker.io/library/cut-off/blobs/{digest}"
             assert_right([fetch(url, timeout_s=20.0)], digest, count=1)
         two.wait_for_peers(seeing, 1)
+
+
+def test_a_node_that_is_not_named_any_more_gets_nothing_at_the_peers_port(tmp_path: Path, world: RealRegistry) -> None:
+    args, names = ("--peer-name", "known.mirror.test"), ("known.mirror.test",)
+    with cluster(tmp_path, count=1, upstreams={"docker.io": world.url}, args=args, names=names) as alone:
+        now = datetime.now(UTC)
+        for name in ("known", "removed"):
+            hosts = (f"{name}.mirror.test",)
+            issue_certificate(alone.certificates, node=name, hosts=hosts, out=alone.certificates, now=now)
+        url = f"https://127.0.0.1:{alone.peer_ports[0]}/v2/docker.io/{REPOSITORY}/blobs/{IMAGE.layers[0]}"
+        for name, status in (("known", 200), ("removed", 403)):
+            answer = fetch(url, tls=node_context(alone.certificates, alone.certificates, name))
+            assert answer.status == status, name

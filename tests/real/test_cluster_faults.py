@@ -89,6 +89,29 @@ def test_machine_that_is_cut_off_costs_no_get_through_the_others(product: Produc
     assert len(_tasks_at_last(away.outcomes, lost.machine.hostname, healed)) == 3
 
 
+def test_docker_that_is_stuck_on_one_machine_is_said_while_apps_are_served_and_others_deployed(
+    product: Product,
+) -> None:
+    stuck = product.nodes[2].machine
+    with watched(product, "stuck", rest_s=REST_S, timeout_s=15.0) as found:
+        os.kill(stuck.dockerd.pid, signal.SIGSTOP)
+        try:
+            wait_for(lambda: _said_of(product, stuck.hostname), timeout_s=45.0, what="a word on its Docker")
+            product.deploy("beside", shop(host="beside.test", replicas=2), timeout_s=120.0)
+        finally:
+            os.kill(stuck.dockerd.pid, signal.SIGCONT)
+        wait_for(lambda: not _said_of(product, stuck.hostname), timeout_s=60.0, what="its Docker to be well again")
+        product.await_tasks("stuck", {"web": 3}, timeout_s=120.0)
+        _redeploy(found, "2")
+    assert not _of(found.found, "GET").failures, found.figures()
+    product.remove("beside")
+
+
+def _said_of(product: Product, hostname: str) -> list[str]:
+    problems = product.api.call("GET", "/v1/status")["problems"]
+    return [each for each in problems if each.startswith(f"docker {hostname}: ")]
+
+
 def _of(report: Report, method: str) -> Report:
     return report.where(lambda outcome: outcome.method == method)
 

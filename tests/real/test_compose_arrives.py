@@ -223,7 +223,8 @@ def look(engine: Engine, bed: Bed, compiled: Compiled) -> Seen:
     wanted = {name: 1 for name in compiled.spec.services if name != "reserved"} | {"full": 2}
     deadline = time.monotonic() + 90.0
     while True:
-        tasks = engine.call("GET", "/tasks")
+        # A plain container on an overlay has a task too, of no service.
+        tasks = [task for task in engine.call("GET", "/tasks") if task.get("ServiceID")]
         running = [task for task in tasks if task["Status"]["State"] == "running"]
         count = {name: sum(labels(task)["io.hunqi.service"] == name for task in running) for name in wanted}
         if count == wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,6 +99,18 @@ class World:
         listed = self.bed.first.docker("ps", "--no-trunc", "--format", "{{.Names}} {{.ID}}").stdout
         pairs = [line.split() for line in listed.splitlines()]
         return {name: ident for name, ident in pairs if name.startswith("hunqi-gateway")}
+
+    def images(self) -> set[str]:
+        listed = self.bed.first.docker("images", "--format", "{{.Repository}}:{{.Tag}}", "hunqi/gateway").stdout
+        return set(listed.split())
+
+    def import_images(self, *tags: str) -> None:
+        """Make an image of a gateway that was before for each of ``tags``."""
+        for tag in tags:
+            empty = self.bed.first.directory / f"{tag}.tar"
+            with tarfile.open(empty, "w") as tar:
+                tar.addfile(tarfile.TarInfo(tag))
+            self.bed.first.docker("import", str(empty), f"hunqi/gateway:{tag}")
 
     def url(self, path: str = "/") -> str:
         return f"http://{self.bed.first.address}{path}"
@@ -224,6 +237,8 @@ async def test_another_gateway_takes_over_without_a_refused_connection(world: Wo
     await world.run_service("shop_web-r1", "shop_default", replicas=2)
     await world.serve(web(), healthy=2)
     old = [each for each in world.containers() if each != "hunqi-gateway"]
+    mine = world.images()
+    await asyncio.to_thread(world.import_images, "a", "b", "c")
     stop = asyncio.Event()
     async with aiohttp.ClientSession() as client, asyncio.TaskGroup() as group:
         channel = await client.ws_connect(world.url("/ws"), headers={"host": "web.test"})
@@ -243,9 +258,18 @@ async def test_another_gateway_takes_over_without_a_refused_connection(world: Wo
         await channel.close()
         await eventually(names(world), lambda found: len(found) == 2 and old[0] not in found)
         stop.set()
+    # The one in use, and the one before it.
+    await eventually(images(world), lambda found: len(found) == len(mine) + 1 and mine < found)
     for name, results in (("fresh", fresh.result()), ("kept", kept.result())):
         assert results, name
         assert set(results) == {200}, (name, [each for each in results if each != 200][:5], len(results))
+
+
+def images(world: World) -> Callable[[], Awaitable[set[str]]]:
+    async def found() -> set[str]:
+        return await asyncio.to_thread(world.images)
+
+    return found
 
 
 def names(world: World) -> Callable[[], Awaitable[set[str]]]:

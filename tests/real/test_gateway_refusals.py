@@ -17,7 +17,7 @@ from hunqi.gateway.envoy import Envoy
 from hunqi.gateway.faults import sound_routes
 from hunqi.gateway.files import ResourceFiles
 from hunqi.gateway.model import Certificate, Edge, InternalRoute, Route, RouteTable, Target
-from hunqi.gateway.render import render
+from hunqi.gateway.render import Renderer, render
 from testbed.authority import Authority
 from testbed.gateway import Gateway, backend, cluster, free_port, gateway, route, table
 
@@ -226,11 +226,9 @@ async def test_an_agent_killed_between_any_two_files_goes_on_from_there(envoy_at
 
 async def half_write(at: Gateway, before: RouteTable, after: RouteTable, written: int) -> None:
     files = ResourceFiles(at.folder)
-    wanted = render(after, at.place)
-    clusters = [
-        *wanted["cds.json"],
-        *(each for each in render(before, at.place)["cds.json"] if each not in wanted["cds.json"]),
-    ]
+    wanted = Renderer(at.place).render(after)
+    before_it = Renderer(at.place).render(before)["cds.json"]
+    clusters = (*wanted["cds.json"], *(each for each in before_it if each not in wanted["cds.json"]))
     order = [path for path in wanted if path.startswith("eds/")] + ["cds.json"]
     order += [path for path in wanted if path.startswith("rds/")] + ["lds.json"]
     for path in order[:written]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,11 @@ from hunqi.kit.codec import decode, encode
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority
 from hunqi.nodes.errors import JoinTokenError
-from hunqi.nodes.identity import Role, client_context
+from hunqi.nodes.identity import Role, TlsPaths, client_context
 from hunqi.nodes.join import JoinRequest, Joins, JoinWorld
 from hunqi.nodes.joining import Joiner, join_cluster
+from hunqi.nodes.model import AgentStatus, Roster
+from hunqi.nodes.renewal import Known, Renewals
 from hunqi.nodes.store import NodeStore
 from hunqi.nodes.tokens import JoinDoor
 from hunqi.state.database import open_database
@@ -84,6 +86,11 @@ async def test_a_machine_joins_the_swarm_and_its_agent_is_reached(tmp_path: Path
                     port=joiner.agent_port,
                     docker_socket=second.socket,
                     has_gateway=False,
+                    mirror_tls=TlsPaths(
+                        cert=joiner.mirror_dir / "peer.pem",
+                        key=joiner.mirror_dir / "peer.key",
+                        ca=joiner.mirror_dir / "cluster-ca.pem",
+                    ),
                 )
                 listening = asyncio.Event()
                 async with running(serve_agent(settings, on_listening=listening.set)):
@@ -101,9 +108,28 @@ async def _reach(directory: Path, authority: ClusterAuthority, store: NodeStore,
     paths = write_credential(directory / "control", credential, authority.ca_pem)
     client = AgentClient(client_context(paths), lambda: here)
     try:
-        assert (await client.status(node)).node == node
+        status = await client.status(node)
+        assert status.node == node
+        assert not status.renew
+        # Renewed from one certificate that is to be renewed to another: agent and mirror keep their name.
+        long = ClusterAuthority(CLUSTER, authority.credential, life=timedelta(days=200))
+        await Renewals(client, long, _known(here, status), now=lambda: NOW).renew(here.members[0])
+        renewed = await client.status(node)
+        assert renewed.expires_at > status.expires_at + 100 * 86400
+        assert not renewed.renew
     finally:
         await client.close()
+
+
+def _known(roster: Roster, status: AgentStatus) -> Known:
+    class One:
+        def current(self) -> Roster:
+            return roster
+
+        def status(self, node: str) -> AgentStatus | None:
+            return status
+
+    return One()
 
 
 def _elsewhere(joiner: Joiner, directory: Path) -> Joiner:

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from hunqi.apps.recovery import PAUSE_S
+from hunqi.gateway.lightening import mapped_bytes
 from testbed.machine import Machine
-from testbed.processes import is_alive, wait_for
+from testbed.processes import command_line, is_alive, wait_for
 from testbed.programs import Daemon
 from testbed.swarm import swarm
 
@@ -114,6 +117,24 @@ def test_a_second_up_changes_nothing_and_says_what_runs(host: Host) -> None:
     assert re.search(r"hqs_\S+", host.run("up", "--new-setup-token"))
 
 
+def test_up_with_other_settings_starts_the_processes_anew_and_refuses_what_cannot_be(host: Host) -> None:
+    before, gateways = host.json("status"), host.gateways()
+
+    refused = host.run("up", "--control", f"{host.machine.address}:80", "--docker", "/elsewhere.sock", check=False)
+    assert "--docker cannot change while Hunqi runs" in refused
+    assert host.json("status")["parts"] == before["parts"]
+
+    said = host.run("up", "--advertise", host.machine.address)
+
+    after = host.json("status")
+    assert "start anew" in said
+    assert after["ready"]
+    assert after["pid"] == before["pid"]
+    assert f"{host.machine.address}:7001" in host.part("agent")["text"]
+    assert json.loads((host.data / "platform.json").read_text())["advertise"] == host.machine.address
+    assert gateways <= host.gateways()
+
+
 def test_the_doctor_takes_our_own_ports_for_ours(host: Host) -> None:
     findings = {finding["name"]: finding for finding in host.json("doctor")["findings"]}
 
@@ -134,6 +155,17 @@ def test_a_process_that_is_killed_comes_back(host: Host, name: str) -> None:
     assert host.part(name)["last_end"]
 
 
+def test_the_gateway_keeps_of_its_file_what_it_uses(host: Host) -> None:
+    wait_for(lambda: len(host.gateways()) >= 2, timeout_s=60.0, what="the gateway")
+    pids = [int(host.machine.docker("inspect", "--format", "{{.State.Pid}}", each).stdout) for each in host.gateways()]
+    envoy = next(pid for pid in pids if "envoy" in command_line(pid))
+
+    wait_for(lambda: mapped_bytes(envoy) < 24 * 1024 * 1024, timeout_s=60.0, what="a lighter Envoy")
+
+    assert host.gateways()
+    assert is_alive(envoy)
+
+
 def test_down_stops_our_own_processes_and_the_gateway_serves_on(host: Host) -> None:
     pids = [part["pid"] for part in host.json("status")["parts"]]
     wait_for(lambda: len(host.gateways()) >= 2, timeout_s=60.0, what="the gateway")
@@ -148,7 +180,7 @@ def test_down_stops_our_own_processes_and_the_gateway_serves_on(host: Host) -> N
     assert "nothing of Hunqi runs" in host.run("down", check=False)
 
     said = _up(host)
-    assert "joined the Swarm that is here" in said
+    assert "uses the Swarm that is here" in said
     assert host.swarm_id() == cluster
     assert host.gateways() == gateways
 
@@ -184,11 +216,12 @@ def test_control_is_rebuilt_from_the_swarm_with_its_key_or_the_one_that_was_kept
         "HUNQI_PASSWORD": "tea with 9 lemons",
         "HUNQI_SETUP_TOKEN": str(re.search(r"hqs_\S+", host.run("up", "--new-setup-token"))[0]),  # type: ignore[index]
     }
+    before = _configs(host)
     host.machine.run(*HUNQI, "login", "--setup", "--name", "ann", env=environment)
-    wait_for(lambda: "hunqi-authority" in _configs(host) and len(_configs(host)) > 2, timeout_s=60.0, what="a mirror")
+    wait_for(lambda: _configs(host) != before and _is_mirrored(host), timeout_s=60.0, what="a mirror")
     host.run("down")
     key = tmp_path / "cluster.key"
-    (host.data / "control/cluster.key").rename(key)
+    shutil.move(host.data / "control/cluster.key", key)
     shutil.rmtree(host.data / "control")
 
     assert host.json("recover")["shared"] is True
@@ -207,8 +240,15 @@ def test_control_is_rebuilt_from_the_swarm_with_its_key_or_the_one_that_was_kept
     assert "hunqi-key" in host.machine.docker("secret", "ls", "--format", "{{.Name}}").stdout
 
 
+def _is_mirrored(host: Host) -> bool:
+    """Whether nothing is written any more: a login is several events, and the mirror pauses between two rounds."""
+    seen = _configs(host)
+    time.sleep(2 * PAUSE_S)
+    return "hunqi-authority" in seen and _configs(host) == seen
+
+
 def _configs(host: Host) -> list[str]:
-    return host.machine.docker("config", "ls", "--format", "{{.Name}}").stdout.split()
+    return sorted(host.machine.docker("config", "ls", "--format", "{{.Name}}").stdout.split())
 
 
 def test_another_data_directory_does_not_take_the_swarm_over(host: Host) -> None:

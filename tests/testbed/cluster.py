@@ -52,8 +52,12 @@ def cluster(
     upstreams: Mapping[str, str],
     args: Sequence[str] = (),
     tls: bool = True,
+    names: Sequence[str] = (),
 ) -> Generator[Cluster]:
-    """Run ``count`` nodes, each told of all addresses, its own included; all know each other when this begins."""
+    """Run ``count`` nodes, each told of all addresses, its own included; all know each other when this begins.
+
+    Their certificates are for ``names`` besides.
+    """
     certificates = directory / "certs"
     now = datetime.now(UTC)
     create_authority(certificates, name="test cluster", now=now)
@@ -66,7 +70,7 @@ def cluster(
             secured: list[str] = []
             if tls:
                 files = issue_certificate(
-                    certificates, node=f"n{number}", hosts=("127.0.0.1",), out=certificates, now=now
+                    certificates, node=f"n{number}", hosts=("127.0.0.1", *names), out=certificates, now=now
                 )
                 secured = ["--peer-tls-cert", str(files.cert), "--peer-tls-key", str(files.key)]
                 secured += ["--peer-tls-ca", str(certificates / "ca.pem")]

@@ -21,7 +21,7 @@ from hunqi.gateway.envoy import Envoy
 from hunqi.gateway.files import ResourceFiles
 from hunqi.gateway.hold import Holds, serve_holds, serving
 from hunqi.gateway.model import Cluster, Edge, Endpoint, Place, Route, RouteTable, Target
-from hunqi.gateway.render import render
+from hunqi.gateway.render import Renderer
 from hunqi.gateway.render.bootstrap import ADMIN_SOCKET, render_bootstrap
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -203,7 +203,7 @@ async def gateway(folder: Path, edge: Edge | None = None, *, heap_bytes: int = 1
     )
     edge = edge or Edge()
     files = ResourceFiles(folder)
-    for path, resources in render(table(edge=edge, version=0), place).items():
+    for path, resources in Renderer(place).render(table(edge=edge, version=0)).items():
         files.write(path, resources)
     (folder / "bootstrap.json").write_text(json.dumps(render_bootstrap(place, edge, heap_bytes=heap_bytes)))
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from testbed import engine
 from testbed.processes import is_alive
 from testbed.programs import Daemon, find_program, run
 
@@ -110,12 +111,12 @@ class Machine:
     def start_docker(self) -> None:
         """Start dockerd and wait until it answers."""
         config = self.directory / "daemon.json"
-        config.write_text("{}")
+        engine.write_config(config)
         with contextlib.suppress(FileNotFoundError):
             (self.directory / "docker.pid").unlink()
-        command = ["dockerd", "--config-file", str(config), "--data-root", str(self.directory / "data")]
+        command = [engine.DOCKERD, "--config-file", str(config), "--data-root", str(self.directory / "data")]
         command += ["--exec-root", str(self.directory / "exec"), "--pidfile", str(self.directory / "docker.pid")]
-        command += ["-H", self.docker_url, "--cgroup-parent", f"/{self.name}", "--storage-driver", "overlay2"]
+        command += ["-H", self.docker_url, "--cgroup-parent", f"/{self.name}"]
         self._dockerd = self.start(command, log=self.directory / "dockerd.log")
         self._dockerd.wait_until(self._answers, timeout_s=_START_S)
 

@@ -369,8 +369,14 @@ class _Runs(_Part):
     @asynccontextmanager
     async def logs(self, app: str, run: str, *, follow: bool) -> AsyncGenerator[AsyncIterator[LogLine]]:
         await self.find(app, run)
-        async with _Logs(self._all).open(app, LogQuery(follow=False)) as lines:
+        # A stream that follows never ends by itself, as Docker's does not.
+        async with _Logs(self._all).open(app, LogQuery(follow=follow)) as lines:
             yield lines
+
+    def finish(self, app: str, code: int) -> None:
+        """Have the last run end with an exit code."""
+        runs = self._all.runs[app]
+        runs[-1] = replace(runs[-1], state="failed" if code else "succeeded", exit_code=code)
 
 
 class _Secrets(_Part):

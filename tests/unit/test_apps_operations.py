@@ -18,6 +18,7 @@ from hunqi.apps.errors import (
     QuotaError,
     RevisionNotFoundError,
     RoomError,
+    RouteFaultError,
     RouteOfFileError,
     RouteTakenError,
     ScaleError,
@@ -207,13 +208,18 @@ async def test_kept_route_is_served_without_new_tasks_and_no_other_app_gets_it(r
         await routes.remove("shop", of_file.id, ANN)
     with pytest.raises(RouteTakenError):
         await deploy(room, FILE, app="other")
+    with pytest.raises(RouteFaultError, match="port 80 is outside of the published range"):
+        await routes.add("shop", "web", RouteSpec(port=8080, tcp_port=80), ANN)
+    room.routing.held = True
+    assert (await room.apps.operations.views.show("shop")).problems == ("nothing of shop is served",)
+    room.routing.held = False
     await routes.remove("shop", added.id, ANN)
     await room.until(lambda: len(room.routing.force["shop"].spec.services["web"].routes) == 1)
 
 
 async def test_images_below_the_name_of_another_teams_app_are_refused(room: Cluster) -> None:
     await deploy(room)
-    limits = Limits(AppStore(room.database))
+    limits = Limits(AppStore(room.database), room.routing)
 
     def using(image: str) -> AppSpec:
         return AppSpec(name="spy", services={"web": ServiceSpec(name="web", image=f"127.0.0.1:5000/{image}@sha256:0")})

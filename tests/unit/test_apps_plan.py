@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from hunqi.apps.model import Condition, Dependency, DeployState, Mount, VolumeSpec
+from hunqi.apps.model import AppSpec, Condition, Dependency, DeployState, Mount, VolumeSpec
 from hunqi.apps.operations import Replacing
+from hunqi.apps.releasing import origin_of
 from hunqi.apps.state import Desired
 from hunqi.apps.steps import Fail, PutService
 from hunqi.engine.model import TaskState
@@ -254,6 +255,98 @@ def test_failing_batch_brings_the_old_ones_back() -> None:
     assert world.capacity("web") == 4
 
 
+def both(name: str) -> tuple[str, str]:
+    return f"shop_{name}-r1", f"shop_{name}-r2"
+
+
+def in_the_middle_of_batches() -> World:
+    world = World()
+    world.release(spec(web(replicas=8)))
+    world.settle()
+    world.release(spec(web(version=2, replicas=8)), replacing=Replacing.BATCHES)
+    while (world.services["shop_web-r1"].replicas or 0) > 4:
+        world.look()
+        world.pass_time()
+    assert world.capacity("web") >= 8
+    return world
+
+
+def test_control_killed_in_the_middle_of_batches_leaves_each_revision_its_part() -> None:
+    world = in_the_middle_of_batches()
+    world.crash()
+    world.look()
+    world.pass_time()
+    assert {share.backend for share in world.plan().serving.shares["web"]} == {"shop_web-r1", "shop_web-r2"}
+    assert world.capacity("web") >= 8
+
+
+def test_batches_cut_short_and_control_killed_serve_on_until_the_old_ones_are_back() -> None:
+    world = in_the_middle_of_batches()
+    world.cancel()
+    for _ in range(20):
+        world.crash()
+        world.look()
+        world.pass_time()
+        assert world.capacity("web") >= 8
+    world.settle()
+    assert set(world.services) == {"shop_web-r1"}
+
+
+def test_parallelism_starts_so_many_at_a_time_beside_the_whole_old_one() -> None:
+    world = World()
+    world.release(spec(web(replicas=5, parallelism=2)))
+    world.look()
+    world.look()
+    world.look()
+    assert world.services["shop_web-r1"].replicas == 5, "a first deploy is no update"
+    world.settle()
+    world.release(spec(web(version=2, replicas=5, parallelism=2)))
+    seen: list[int] = []
+    for _ in range(40):
+        world.look()
+        there = world.services.get("shop_web-r2")
+        if there is not None and there.replicas not in seen:
+            seen.append(there.replicas or 0)
+        if world.deploy is not None and world.app.live == 1:
+            assert world.services["shop_web-r1"].replicas == 5
+        world.pass_time()
+    assert seen == [2, 4, 5]
+    assert set(world.services) == {"shop_web-r2"}
+
+
+def test_parallelism_of_a_stop_first_service_stops_so_many_and_starts_as_many() -> None:
+    world = World()
+    world.release(spec(stop_first(service("worker", replicas=5, parallelism=2))))
+    world.settle()
+    world.release(spec(stop_first(service("worker", version=2, replicas=5, parallelism=2))))
+    seen: list[tuple[int, int]] = []
+    for _ in range(60):
+        world.look()
+        counts = [world.services[name].replicas or 0 if name in world.services else 0 for name in both("worker")]
+        if (counts[0], counts[1]) not in seen:
+            seen.append((counts[0], counts[1]))
+        world.pass_time()
+    assert seen == [(5, 0), (3, 0), (3, 2), (1, 2), (1, 4), (0, 4), (0, 5)]
+    assert set(world.services) == {"shop_worker-r2"}
+
+
+def test_failing_step_brings_the_stopped_ones_back_a_step_at_a_time() -> None:
+    world = World()
+    world.release(spec(stop_first(web(replicas=4, parallelism=1))))
+    world.settle()
+    world.release(spec(stop_first(web(version=2, replicas=4, parallelism=1))))
+    while (world.services["shop_web-r1"].replicas or 0) > 1:
+        world.look()
+        world.pass_time()
+    world.cancel()
+    for _ in range(40):
+        world.look()
+        world.pass_time()
+        assert world.capacity("web") >= 3
+    assert set(world.services) == {"shop_web-r1"}
+    assert world.capacity("web") == 4
+
+
 def test_removed_service_is_drained_and_goes_after_the_switch() -> None:
     world = World()
     world.release(spec(web(), web("admin")))
@@ -339,3 +432,20 @@ def test_deploy_converges_from_every_interrupted_prefix(crash: int) -> None:
         assert set(world.services) == {"shop_web-r2", "shop_worker-r2", "shop_admin-r2"}
         assert world.ended[-1].state is DeployState.SUCCEEDED
         assert world.capacity("web") == 2
+
+
+def test_dependents_that_ask_for_it_are_replaced_with_what_they_depend_on() -> None:
+    def shop(version: int) -> AppSpec:
+        cache = service("cache", depends_on=(Dependency(service="db", restart=True),))
+        front = web(depends_on=(Dependency(service="cache", restart=True), Dependency(service="other", restart=True)))
+        calm = service("calm", depends_on=(Dependency(service="db"),))
+        return spec(front, cache, calm, service("other"), service("db", version=version))
+
+    world = World()
+    world.release(shop(1))
+    world.settle()
+    world.release(shop(2))
+    world.settle()
+    assert set(world.services) == {"shop_web-r2", "shop_cache-r2", "shop_calm-r1", "shop_other-r1", "shop_db-r2"}
+    anew = origin_of(shop(2), 3, world.revisions[2], {"calm"})
+    assert {name for name, number in anew.items() if number == 3} == {"calm"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hunqi.apps.model import AppSpec, Condition, Dependency, ServiceSpec
 from hunqi.apps.operations import Replacing
 from hunqi.apps.state import Desired
+from hunqi.engine.model import TaskState
 from support_apps import IMAGE, World, service, spec, stop_first, web
 
 VERSIONS = st.integers(1, 3)
@@ -28,7 +29,13 @@ def specs(draw: Any) -> AppSpec:
     needed = draw(st.lists(st.sampled_from(others), unique=True)) if others else []
     conditions = st.sampled_from([Condition.STARTED, Condition.HEALTHY])
     needs = tuple(Dependency(service=name, condition=draw(conditions)) for name in needed)
-    front = web(version=draw(VERSIONS), replicas=draw(st.integers(1, 3)), depends_on=needs, ready_timeout_s=20.0)
+    front = web(
+        version=draw(VERSIONS),
+        replicas=draw(st.integers(1, 3)),
+        depends_on=needs,
+        ready_timeout_s=20.0,
+        parallelism=draw(st.integers(0, 2)),
+    )
     return spec(front, *made)
 
 
@@ -42,6 +49,7 @@ ACTS = st.one_of(
     st.tuples(st.just("break"), VERSIONS),
     st.tuples(st.just("remove"), st.integers(0, 5)),
     st.tuples(st.just("busy"), st.booleans()),
+    st.tuples(st.just("crash"), st.none()),
 )
 
 
@@ -62,6 +70,8 @@ def act(world: World, what: str, value: Any) -> None:
             world.broken = {IMAGE.format(name="web", digest=f"{value:064x}")}
         case "busy":
             world.busy = value
+        case "crash":
+            world.crash()
         case "remove" if world.services:
             name = sorted(world.services)[value % len(world.services)]
             del world.services[name], world.tasks[name]
@@ -93,23 +103,29 @@ def test_every_state_has_an_end_and_leaves_nothing_behind(first: AppSpec, acts: 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     releases=st.lists(specs(), min_size=1, max_size=3),
-    acts=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40),
+    acts=st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), max_size=40),
     batches=st.booleans(),
+    every=st.integers(4, 12),
+    cancel=st.booleans(),
 )
 def test_start_first_service_never_loses_capacity(
-    releases: list[AppSpec], acts: list[tuple[int, bool]], batches: bool
+    releases: list[AppSpec], acts: list[tuple[int, bool, bool]], batches: bool, every: int, cancel: bool
 ) -> None:
-    """New revisions come at any time, looks are cut off anywhere, tasks are slow or quick."""
+    """New revisions come at any time, looks are cut off anywhere, control dies anywhere, tasks are slow or quick."""
     world = World()
     world.release(releases[0])
     world.settle()
     least = world.revisions[1].spec.services["web"].replicas
     pending = list(releases[1:])
-    for index, (steps, ready) in enumerate(acts):
-        if pending and index % 5 == 0:
+    for index, (steps, ready, crash) in enumerate(acts):
+        if pending and index % every == 0:
             new = pending.pop()
             least = min(least, new.services["web"].replicas)
             world.release(new, replacing=Replacing.BATCHES if batches else None)
+        if cancel and index % every == every - 1 and world.deploy and world.deploy.revision != world.app.live:
+            world.cancel()
+        if crash:
+            world.crash()
         world.look(steps=steps)
         world.pass_time(ready=ready)
         assert world.capacity("web") >= least
@@ -135,3 +151,42 @@ def test_stop_first_service_never_runs_twice(releases: list[AppSpec], acts: list
         world.look(steps=steps)
         world.pass_time(ready=ready)
         assert len(world.running("data")) <= 1
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    replicas=st.integers(1, 7),
+    parallelism=st.integers(1, 4),
+    acts=st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), max_size=40),
+    every=st.integers(4, 15),
+    routed=st.booleans(),
+    cancel=st.booleans(),
+)
+def test_rolling_stops_only_so_many_at_a_time_and_starts_none_beside(
+    replicas: int, parallelism: int, acts: list[tuple[int, bool, bool]], every: int, routed: bool, cancel: bool
+) -> None:
+    """Whatever supersedes, cancels or kills it: what is stopped for it is never more than the file says."""
+    make = web if routed else service
+
+    def version(number: int) -> AppSpec:
+        return spec(stop_first(make("web", version=number, replicas=replicas, parallelism=parallelism)))
+
+    world = World()
+    world.release(version(1))
+    world.settle()
+    for index, (steps, ready, crash) in enumerate(acts):
+        if index % every == 0 and len(world.revisions) < 4:
+            world.release(version(len(world.revisions) + 1))
+        if cancel and index % every == every - 1 and world.deploy and world.deploy.revision != world.app.live:
+            world.cancel()
+        if crash:
+            world.crash()
+        world.look(steps=steps)
+        world.pass_time(ready=ready)
+        tasks = [task for held in world.tasks.values() for task in held]
+        assert sum(task.serving for task in tasks) >= replicas - parallelism
+        assert sum(task.desired_state is TaskState.RUNNING for task in tasks) <= replicas
+        if routed:
+            assert world.capacity("web") >= replicas - parallelism
+    world.settle(120)
+    assert len([task for held in world.tasks.values() for task in held if task.serving]) == replicas

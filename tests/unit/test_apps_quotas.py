@@ -35,7 +35,7 @@ async def test_a_deploy_under_way_counts_with_what_it_may_have(room: Cluster) ->
     await _limit(room, replicas=8)
 
     with pytest.raises(QuotaError, match="9 of 8 replicas"):
-        await Limits(room.store).check_quota("t1", "other", spec(service("web")), {})
+        await Limits(room.store, room.routing).check_quota("t1", "other", spec(service("web")), {})
 
 
 async def test_a_quota_of_no_memory_is_one(room: Cluster) -> None:
@@ -43,4 +43,4 @@ async def test_a_quota_of_no_memory_is_one(room: Cluster) -> None:
     claiming = spec(service("web", template={"Resources": {"Limits": {"MemoryBytes": 2**30}}}))
 
     with pytest.raises(QuotaError, match=r"1\.0 of 0\.0 GiB"):
-        await Limits(room.store).check_quota("t1", "shop", claiming, {})
+        await Limits(room.store, room.routing).check_quota("t1", "shop", claiming, {})

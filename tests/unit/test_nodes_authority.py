@@ -47,7 +47,7 @@ def test_only_the_key_of_a_request_is_believed() -> None:
     names = signed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [f"hunqi://{CLUSTER}/agent/{key_name(request)}"]
     assert not signed.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert signed.not_valid_before_utc < NOW < signed.not_valid_after_utc - timedelta(days=700)
+    assert signed.not_valid_before_utc < NOW < signed.not_valid_after_utc - timedelta(days=80)
 
 
 def test_a_key_keeps_its_name() -> None:

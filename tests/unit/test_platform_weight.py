@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-_HEAVY = {"sqlalchemy", "fastapi", "pydantic", "uvicorn", "rich", "typer", "yaml", "acme", "hunqi.mirror.serve"}
+from hunqi.cli.cluster.supervised import SHARED
+
+_HEAVY = {"sqlalchemy", "fastapi", "pydantic", "uvicorn", "rich", "typer", "yaml", "acme"}
+_SELDOM = {"acme", "requests", "josepy", "OpenSSL", "alembic", "rich", "typer"}
 
 
 def _imported(*modules: str) -> set[str]:
@@ -21,10 +24,14 @@ def _imported(*modules: str) -> set[str]:
 @pytest.mark.parametrize(
     "modules",
     [
-        ("hunqi.cli.cluster.supervised",),
+        ("hunqi.cli.cluster.supervised", *SHARED),
         ("hunqi.app", "hunqi.agent.main", "hunqi.gateway.node", "hunqi.platform.membership"),
     ],
     ids=["supervisor", "agent"],
 )
 def test_a_process_of_every_machine_imports_no_heavy_library(modules: tuple[str, ...]) -> None:
     assert _imported(*modules) & _HEAVY == set()
+
+
+def test_control_imports_nothing_that_it_seldom_needs() -> None:
+    assert _imported("hunqi.app", "hunqi.control.process", "hunqi.platform.founding") & _SELDOM == set()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from tools.bench.model import BenchError, Row, spread_text
@@ -25,7 +25,7 @@ from hunqi.gateway.model import (
     RouteTable,
     Target,
 )
-from hunqi.gateway.render import render
+from hunqi.gateway.render import Renderer
 
 _APPS: Final = 200
 _SERVICES: Final = 5
@@ -55,9 +55,11 @@ def _rendering(session: Session) -> Iterator[Row]:
     typical, _ = _timed(place, _TYPICAL)
     took, files = _timed(place, _SERVICES)
     folder = session.folder("many")
-    written, again = _written(folder, files), _written(folder, render(many(_SERVICES, version=99), place))
-    if again:
+    target = ResourceFiles(folder)
+    written = _written(target, files)
+    if again := _written(target, Renderer(place).render(many(_SERVICES, version=99))):
         raise BenchError(f"{again} files were written again although nothing had changed")
+    changed, rewritten = _changing(place, target)
     shutil.rmtree(folder)
     yield Row(
         name="200 apps of 5 services: all resources rendered",
@@ -67,23 +69,56 @@ def _rendering(session: Session) -> Iterator[Row]:
         digits=1,
         figures=f"{spread_text(took, scale=1e3, digits=1)} ms of one core for {_APPS * _SERVICES} clusters of {_TASKS} "
         f"tasks and as many routes, {written} files; {spread_text(typical, scale=1e3, digits=1)} ms if {_TYPICAL} "
-        "services of each app are routed; an equal table is written 0 times again",
+        "services of each app are routed; encoding included; an equal table is written 0 times again",
+    )
+    yield Row(
+        name="200 apps of 5 services: one app changes",
+        value=statistics.median(changed) * 1e3,
+        bar=_RENDER_MS,
+        unit="ms",
+        digits=1,
+        figures=f"{spread_text(changed, scale=1e3, digits=1)} ms of one core from the table to the {rewritten} files "
+        "that are written, when a service of one app has a new revision",
     )
 
 
-def _timed(place: Place, routed: int) -> tuple[list[float], dict[str, list[dict[str, object]]]]:
+def _timed(place: Place, routed: int) -> tuple[list[float], Mapping[str, tuple[str, ...]]]:
     took: list[float] = []
-    files: dict[str, list[dict[str, object]]] = {}
+    files: Mapping[str, tuple[str, ...]] = {}
     for number in range(_TIMES):
         table = many(routed, version=number)
         begun = time.process_time()
-        files = render(table, place)
+        files = Renderer(place).render(table)
         took.append(time.process_time() - begun)
     return took, files
 
 
-def _written(folder: Path, files: dict[str, list[dict[str, object]]]) -> int:
-    target = ResourceFiles(folder)
+def _changing(place: Place, target: ResourceFiles) -> tuple[list[float], int]:
+    """Time tables that differ from the one before in one app; return how many files the last of them wrote, too."""
+    renderer = Renderer(place)
+    _written(target, renderer.render(many(_SERVICES, version=0)))
+    took: list[float] = []
+    written = 0
+    for number in range(_TIMES):
+        table = _switched(many(_SERVICES, version=number), f"app{number}")
+        begun = time.process_time()
+        written = _written(target, renderer.render(table))
+        took.append(time.process_time() - begun)
+    return took, written
+
+
+def _switched(table: RouteTable, app: str) -> RouteTable:
+    """Return ``table`` with another revision of the first service of ``app``."""
+    old, new = f"{app}_web0-r1:8080", f"{app}_web0-r2:8080"
+    to_new = (Target(cluster=new),)
+    clusters = {**table.clusters, new: replace(table.clusters[old], name=new)}
+    del clusters[old]
+    routes = [replace(each, targets=to_new) if each.targets[0].cluster == old else each for each in table.routes]
+    internal = [replace(each, targets=to_new) if each.targets[0].cluster == old else each for each in table.internal]
+    return replace(table, clusters=clusters, routes=tuple(routes), internal=tuple(internal))
+
+
+def _written(target: ResourceFiles, files: Mapping[str, tuple[str, ...]]) -> int:
     return sum(target.write(path, resources) for path, resources in files.items())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -61,7 +62,9 @@ def main(arguments: Sequence[str]) -> int:
     command = [sys.executable, "-m", "hunqi", "mirror", "import", str(archive), "--data", str(given.data / "mirror")]
     done = subprocess.run(command, check=False)
     if done.returncode == 0:
-        console.print("Next: hunqi app deploy -f examples/shop/compose.yaml")
+        hunqi = shutil.which("hunqi") or Path(sys.executable).with_name("hunqi")
+        console.print(f"Next: {hunqi} login --setup (once, with the setup token)", soft_wrap=True)
+        console.print(f"      {hunqi} app deploy -f examples/shop/compose.yaml", soft_wrap=True)
     return done.returncode
 
 

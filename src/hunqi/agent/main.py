@@ -10,9 +10,11 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from hunqi.agent.certificates import Certificates
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
+from hunqi.agent.engine import EngineWatch
 from hunqi.agent.gateway import NoGateway
 from hunqi.agent.images import Images
 from hunqi.agent.ports import Gateway
@@ -27,8 +29,8 @@ from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.gateway.boxes import GatewaySettings
 from hunqi.gateway.node import NodeGateway
+from hunqi.kit.memory import give_back_often
 from hunqi.nodes.agent_client import AgentClient
-from hunqi.nodes.identity import client_context
 
 _DOCKER_RETRY_S: Final = 1.0
 _log: Final = logging.getLogger(__name__)
@@ -89,20 +91,27 @@ async def serve_agent(
         gateway = make_gateway(settings, docker) if settings.has_gateway else NoGateway(settings.node)
         roster = RosterFile(settings.data_dir)
         roster.load()
-        peers = AgentClient(client_context(settings.tls), roster.current)
+        certificates = Certificates(settings.tls, settings.mirror_tls)
+        peers = AgentClient(certificates.client_context(), roster.current)
         stack.push_async_callback(peers.close)
-        parts = _parts(settings, docker, gateway, roster, peers)
+        parts = _parts(settings, docker, gateway, roster, peers, certificates)
         parts.tables.load()
         runner = await AgentServer(settings, parts).start()
         stack.push_async_callback(runner.cleanup)
         on_listening()
         async with asyncio.TaskGroup() as group:
-            for service in (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run):
+            services = (gateway.run, parts.tables.run, parts.reports.run, parts.stops.run, parts.engine.run)
+            for service in (*services, give_back_often):
                 group.create_task(service(), name=service.__qualname__)
 
 
 def _parts(
-    settings: AgentSettings, docker: Docker, gateway: Gateway, roster: RosterFile, peers: AgentClient
+    settings: AgentSettings,
+    docker: Docker,
+    gateway: Gateway,
+    roster: RosterFile,
+    peers: AgentClient,
+    certificates: Certificates,
 ) -> AgentParts:
     tables = Tables(gateway, settings.data_dir, clock=time.time)
     reports = Reports(gateway, tables, node=settings.node, monotonic=time.monotonic)
@@ -128,6 +137,8 @@ def _parts(
             docker, mirror_socket=settings.mirror_socket, directory=settings.data_dir, prefix=settings.mirror_address
         ),
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
+        certificates=certificates,
+        engine=EngineWatch(docker.containers, docker.networks),
     )
 
 

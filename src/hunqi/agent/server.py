@@ -6,13 +6,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from aiohttp import web
 
 from hunqi.agent.access import admit
+from hunqi.agent.certificates import Certificates
 from hunqi.agent.chores import Chores
 from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
+from hunqi.agent.engine import EngineWatch
 from hunqi.agent.errors import BadRequestError, NoControlError, NoGatewayError, NotAllowedError, NotOursError
 from hunqi.agent.images import Images
 from hunqi.agent.reports import Reports
@@ -24,14 +27,24 @@ from hunqi.agent.tables import Tables
 from hunqi.engine.errors import ConflictError, NotFoundError
 from hunqi.errors import DependencyError, HunqiError, InvariantError, UserError
 from hunqi.kit.codec import CodecError, encode, loads
-from hunqi.nodes.identity import server_context
 from hunqi.nodes.model import AgentStatus, Roster
-from hunqi.nodes.wire import MAX_DRAIN_S, MAX_WAIT_S, DrainAnswer, DrainOrder, ImageList, PinOrder, TakenTable
+from hunqi.nodes.wire import (
+    MAX_DRAIN_S,
+    MAX_WAIT_S,
+    PROBLEM_HEADER,
+    DrainAnswer,
+    DrainOrder,
+    GivenCertificates,
+    ImageList,
+    PinOrder,
+    TakenTable,
+)
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """A table of 200 apps has about 1 MiB."""
+_MAX_TOLD: Final = 1000
 _STATUS: Final[tuple[tuple[type[HunqiError], int], ...]] = (
     (NotAllowedError, 403),
     (BadRequestError, 400),
@@ -60,6 +73,8 @@ class AgentParts:
     chores: Chores
     images: Images
     door: Door
+    certificates: Certificates
+    engine: EngineWatch
 
 
 class AgentServer:
@@ -77,6 +92,8 @@ class AgentServer:
         app.router.add_post("/v1/join", parts.door.join)
         app.router.add_get("/v1/status", self._status)
         app.router.add_put("/v1/roster", self._put_roster)
+        app.router.add_get("/v1/certificates", self._certificate_requests)
+        app.router.add_put("/v1/certificates", self._put_certificates)
         app.router.add_put("/v1/gateway/table", self._put_table)
         app.router.add_get("/v1/gateway/report", self._report)
         app.router.add_post("/v1/gateway/drain", self._drain)
@@ -92,7 +109,7 @@ class AgentServer:
         app.router.add_post("/v1/images/prune", self._prune)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
-        context = server_context(self._settings.tls, anonymous=True)
+        context = parts.certificates.server_context()
         await web.TCPSite(runner, self._settings.host, self._settings.port, ssl_context=context).start()
         return runner
 
@@ -100,12 +117,14 @@ class AgentServer:
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             certificate: Any = request.transport.get_extra_info("peercert") if request.transport else None
-            admit(request.path, certificate or None, cluster=self._settings.cluster)
+            agents = self._parts.roster.current().agents
+            admit(request.path, certificate or None, cluster=self._settings.cluster, agents=agents)
             return await handler(request)
         except HunqiError as error:
             status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
             _log.info("%s %s: %s: %s", request.method, request.path, error.code, error)
-            return web.json_response({"code": error.code, "message": str(error)}, status=status)
+            told = {PROBLEM_HEADER: quote(f"{error.code} {error}"[:_MAX_TOLD])}
+            return web.json_response({"code": error.code, "message": str(error)}, status=status, headers=told)
         except web.HTTPException as error:
             return web.json_response({"code": "agent.http", "message": error.reason}, status=error.status)
         except OSError as error:
@@ -128,11 +147,23 @@ class AgentServer:
             gateway=parts.reports.latest.running,
             draining=parts.stops.tasks,
             problem=parts.tables.problem,
+            expires_at=parts.certificates.expires_at,
+            renew=parts.certificates.renew,
+            clock=parts.certificates.now,
+            engine=parts.engine.problem,
         )
 
     async def _put_roster(self, request: web.Request) -> web.StreamResponse:
         if await self._parts.roster.take(await _read(request, Roster)):
             await self._parts.images.reload_mirror()
+        return _json(self._own_status())
+
+    async def _certificate_requests(self, _request: web.Request) -> web.StreamResponse:
+        return _json(await self._parts.certificates.request())
+
+    async def _put_certificates(self, request: web.Request) -> web.StreamResponse:
+        given = await _read(request, GivenCertificates)
+        await self._parts.certificates.take(given, reload_mirror=self._parts.images.reload_mirror)
         return _json(self._own_status())
 
     async def _put_table(self, request: web.Request) -> web.StreamResponse:

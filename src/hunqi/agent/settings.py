@@ -28,6 +28,8 @@ class AgentSettings:
     """The operator's socket of this node's mirror (``<data>/mirror/fetcher.sock``)."""
     control_url: str | None = None
     """Control on this machine (``http://127.0.0.1:7000``): joining nodes are let through to it; None on workers."""
+    mirror_tls: TlsPaths | None = None
+    """Where this node's mirror has its certificate for other mirrors; None where it is renewed by somebody else."""
     mirror_address: str = "127.0.0.1:5000"
     """The prefix of the images that this cluster deploys: only such images are ever cleaned up."""
     has_gateway: bool = True

@@ -15,7 +15,7 @@ class RequestInvalidError(UserError):
 
     def __init__(self, problems: Sequence[Mapping[str, str]]) -> None:
         self.problems = tuple(problems)
-        shown = "; ".join(f"{each['where']}: {each['message']}" for each in self.problems[:5])
+        shown = "; ".join(f"{each['where'].removeprefix('body.')}: {each['message']}" for each in self.problems[:5])
         super().__init__(f"the request cannot be understood: {shown}")
 
 

@@ -86,6 +86,7 @@ BRANCHES: Final[tuple[tuple[type[HunqiError], int], ...]] = (
 )
 REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "api.not-leader": "hunqi login with a --url for each manager: the one that leads is then found among them",
         "auth.required": "hunqi login",
         "auth.denied": "ask an owner of the team for the role, or use a token with a wider scope",
         "api.no-such-path": "GET /v1/openapi.json lists what there is",
@@ -211,4 +212,4 @@ async def _send(connection: HTTPConnection, response: JSONResponse) -> JSONRespo
 
 def _message(each: Mapping[str, Any]) -> str:
     """Return pydantic's words without the input; its own validators' messages are ours."""
-    return str(each.get("msg", "is wrong"))[:300]
+    return str(each.get("msg", "is wrong")).removeprefix("Value error, ")[:300]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Final, assert_never
 
 from hunqi.apps.building import service_body
+from hunqi.apps.digests import Digests
 from hunqi.apps.model import Revision, ServiceSpec
 from hunqi.apps.ports import Images, Seal, Volumes
 from hunqi.apps.situation import Situation
@@ -73,6 +73,7 @@ class EngineActs:
         self._store = store
         self._images = images
         self._seal = seal
+        self._digests = Digests(seal)
         self._volumes = volumes
         self.cluster: Final = cluster
 
@@ -145,7 +146,7 @@ class EngineActs:
         if sealed is None:
             raise PayloadLostError(f"the content of {step.name} is not in the database: deploy its file again")
         content = self._seal.open(sealed, context=payload_context(at.app.name, step.digest))
-        if hashlib.sha256(content).hexdigest() != step.digest.removeprefix("sha256:"):
+        if not self._digests.fits(at.app.name, step.digest, content):
             raise PayloadLostError(f"the content of {step.name} is not what its digest says: deploy its file again")
         labels = labels_of(self.cluster, at.app.name, step.kind)
         spec = at.revisions[step.revision].spec

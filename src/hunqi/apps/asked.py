@@ -188,6 +188,8 @@ class AppView:
     """The one under way, else the last."""
     created_at: datetime
     updated_at: datetime
+    problems: tuple[str, ...] = ()
+    """Sentences on routes that the gateways do not serve, and why; known to the control process that leads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

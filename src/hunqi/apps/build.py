@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hunqi.apps.acts import EngineActs
 from hunqi.apps.controller import Controller, Parts
 from hunqi.apps.deploying import AppDeploys, AppRevisions
 from hunqi.apps.diagnose import Diagnosing
+from hunqi.apps.digests import Digests
 from hunqi.apps.keeping import Keeping
 from hunqi.apps.lifecycle import AppLifecycle
 from hunqi.apps.limits import Limits
@@ -22,9 +23,10 @@ from hunqi.apps.ports import Diagnosis, Images, Observer, Seal, Volumes
 from hunqi.apps.preparing import Preparing
 from hunqi.apps.recovery import Mirroring
 from hunqi.apps.releasing import Releasing
+from hunqi.apps.retention import Pruning, Retention
 from hunqi.apps.run_store import RunStore
 from hunqi.apps.runs import AppRuns, RunController, RunParts
-from hunqi.apps.serving import Routing, Surge
+from hunqi.apps.serving import Judging, Routing, Surge
 from hunqi.apps.settings import AppEnvironment, AppRoutes, AppSecrets, Renewing
 from hunqi.apps.store import AppStore
 from hunqi.apps.views import AppViews
@@ -40,6 +42,7 @@ class Around:
     engine: Engine
     observer: Observer
     routing: Routing
+    judging: Judging
     images: Images
     seal: Seal
     volumes: Volumes
@@ -54,6 +57,7 @@ class Around:
     """The first and the last port that ``ports:`` may publish."""
     surge: Callable[[], Surge] = Surge
     """What the emptying of nodes asks for meanwhile."""
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +68,15 @@ class Apps:
     controller: Controller
     runs: RunController
     mirroring: Mirroring
+    pruning: Pruning
 
     async def run(self) -> None:
-        """Reconcile apps and runs, and mirror what is persisted into the Swarm, until cancelled."""
+        """Reconcile apps and runs, mirror what is persisted into the Swarm, and let go of what is old."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.controller.run())
             group.create_task(self.runs.run())
             group.create_task(self.mirroring.run())
+            group.create_task(self.pruning.run())
 
 
 def build_apps(around: Around) -> Apps:
@@ -94,10 +100,11 @@ def build_apps(around: Around) -> Apps:
     )
     keeping = Keeping(around.database, around.seal, clock=around.clock)
     releasing = Releasing(store, around.seal, mark=controller.mark, clock=around.clock)
-    limits = Limits(store)
-    preparing = Preparing(store, keeping, around.images, watched, limits, tcp_ports=around.tcp_ports)
+    limits = Limits(store, around.judging)
+    digests = Digests(around.seal)
+    preparing = Preparing(store, keeping, around.images, watched, limits, digests, tcp_ports=around.tcp_ports)
     renewing = Renewing(store, keeping, releasing)
-    views = AppViews(store, watched, around.routing, controller, clock=around.clock)
+    views = AppViews(store, watched, around.routing, around.judging, controller, clock=around.clock)
     run_store = RunStore(around.database)
     runs = RunController(
         RunParts(
@@ -114,6 +121,7 @@ def build_apps(around: Around) -> Apps:
     return Apps(
         controller=controller,
         runs=runs,
+        pruning=Pruning(around.database, around.retention, clock=around.clock),
         mirroring=Mirroring(around.database, around.engine, around.seal, cluster=around.cluster, clock=around.clock),
         operations=AppOperations(
             deploys=AppDeploys(store, preparing, releasing, mark=controller.mark),

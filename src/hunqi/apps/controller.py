@@ -231,6 +231,7 @@ class Controller:
         waits = self._waiting()
         spread = waits.spread(kept.deploy) if kept.deploy else ""
         facts = Facts(
+            in_batches=await self._in_batches(kept, numbers),
             health={name: routing.health(name) for name in standings},
             in_force=waits.in_force(app),
             drained=waits.drained(app),
@@ -260,6 +261,12 @@ class Controller:
             except RevisionNotFoundError:
                 _log.warning("app=%s revision=%d: a service of it is there, but not the revision", app, number)
         return found
+
+    async def _in_batches(self, kept: Kept, numbers: set[int]) -> frozenset[int]:
+        """Return which of the revisions that services are left of went by batches; most looks need not ask."""
+        known = {kept.app.live, kept.deploy.revision if kept.deploy else None}
+        left = numbers - known
+        return await self._store.in_batches(kept.app.name, left) if left else frozenset()
 
     def _offer(self, app: str, made: Plan) -> None:
         if made.serving is None:

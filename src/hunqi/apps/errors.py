@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 from hunqi.errors import DependencyError, UserError
@@ -60,6 +62,20 @@ class ServiceNotFoundError(UserError):
 
     code: ClassVar[str] = "service.not-found"
 
+    @classmethod
+    def among(cls, app: str, service: str, known: Iterable[str]) -> ServiceNotFoundError:
+        """Return the error that names those that there are, and the one that may have been meant."""
+        names = list(known)
+        near = difflib.get_close_matches(service[:64], names, n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        return cls(f"{app} has no service {service!r}{meant}: it has {', '.join(names) or 'none yet'}")
+
+
+class TaskPathError(UserError):
+    """There is no such file or directory in the task."""
+
+    code: ClassVar[str] = "task-path.not-found"
+
 
 class ScaleError(UserError):
     """The service cannot have that many replicas."""
@@ -113,6 +129,12 @@ class RouteTakenError(UserError):
     """Another app has this host and path, or this port."""
 
     code: ClassVar[str] = "route.taken"
+
+
+class RouteFaultError(UserError):
+    """A route is such that no gateway can serve it."""
+
+    code: ClassVar[str] = "route.invalid"
 
 
 class RouteNotFoundError(UserError):

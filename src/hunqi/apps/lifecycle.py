@@ -48,7 +48,7 @@ class AppLifecycle:
         for name, number in replicas.items():
             service = live.spec.services.get(name)
             if service is None:
-                raise ServiceNotFoundError(f"{app} has no service {name!r}: it has {', '.join(live.spec.services)}")
+                raise ServiceNotFoundError.among(app, name, live.spec.services)
             if service.mode is not Mode.REPLICATED:
                 raise ScaleError(f"{name} runs as {service.mode} and has no replicas to set")
             if not 0 <= number <= MAX_REPLICAS:
@@ -69,7 +69,7 @@ class AppLifecycle:
         live = await self._live(kept)
         for name in services:
             if name not in live.spec.services:
-                raise ServiceNotFoundError(f"{app} has no service {name!r}: it has {', '.join(live.spec.services)}")
+                raise ServiceNotFoundError.among(app, name, live.spec.services)
         async with self._store.database.read() as connection:
             stored = await self._store.stored_in(connection, app, live.number)
         anew = frozenset(services or live.spec.services)

@@ -9,9 +9,10 @@ from typing import Final
 
 from sqlalchemy import select
 
-from hunqi.apps.errors import ImageError, QuotaError, RouteTakenError
+from hunqi.apps.errors import ImageError, QuotaError, RouteFaultError, RouteTakenError
 from hunqi.apps.fitting import reserved
 from hunqi.apps.model import AppSpec, Mode, RouteSpec, ServiceSpec
+from hunqi.apps.serving import Judging
 from hunqi.apps.store import AppStore, Kept
 from hunqi.engine.model import JSON
 from hunqi.state.tables import TEAMS
@@ -72,8 +73,9 @@ class _Use:
 class Limits:
     """Looks at all apps."""
 
-    def __init__(self, store: AppStore) -> None:
+    def __init__(self, store: AppStore, judging: Judging) -> None:
         self._store = store
+        self._judging = judging
 
     async def check_quota(self, team: str, app: str, spec: AppSpec, scale: Mapping[str, int]) -> None:
         """Raise ``QuotaError`` if the team would have more than its quota with ``app`` as ``spec`` says."""
@@ -94,11 +96,7 @@ class Limits:
                 ("apps", use.apps, quota.apps),
                 ("replicas", use.replicas, quota.replicas),
                 ("CPUs", use.nano_cpus / 1e9, quota.cpus),
-                (
-                    "GiB of memory",
-                    use.memory_bytes / _GIB,
-                    None if quota.memory_bytes is None else quota.memory_bytes / _GIB,
-                ),
+                ("GiB of memory", use.memory_bytes / _GIB, memory),
             )
             if allowed is not None and used > allowed
         ]
@@ -122,7 +120,15 @@ class Limits:
                 )
 
     async def check_routes(self, app: str, spec: AppSpec) -> None:
-        """Raise ``RouteTakenError`` if another app has a route of ``spec``."""
+        """Raise ``RouteFaultError`` if a route of ``spec`` cannot be served, ``RouteTakenError`` if another has it."""
+        said = [
+            f"the route of {service.name} to its port {route.port} cannot be served: {fault}"
+            for service in spec.services.values()
+            for route in service.routes
+            for fault in self._judging.faults(route)
+        ]
+        if said:
+            raise RouteFaultError("\n".join(said))
         wanted = {claim: service for service, claim in _claims(spec)}
         if not wanted:
             return

@@ -57,6 +57,8 @@ class Dependency:
     service: str
     condition: Condition = Condition.STARTED
     required: bool = True
+    restart: bool = False
+    """Whether the dependent is replaced too when a deploy or a restart replaces ``service``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,12 +209,13 @@ class ServiceSpec:
     drain_s: float = 15.0
     """How long requests in flight are waited for before the stop signal."""
     parallelism: int = 0
-    """Tasks started at a time; 0 means all."""
+    """Tasks started at a time when the service is replaced; 0 means all."""
     ready_timeout_s: float = 300.0
     """How long a deploy waits for the service to be healthy."""
     schedule: str | None = None
     """Five fields of cron, for jobs."""
     restart_on_dependency: bool = False
+    """Of revisions stored before their dependencies said so each for itself: ``restart`` of all of them."""
 
     @property
     def routed(self) -> bool:
@@ -257,7 +260,7 @@ class VolumeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSpec:
-    """A secret or config: the sha256 of its content, or the name of an external one."""
+    """A secret or config: the digest of its content (of secrets a keyed one), or the name of an external one."""
 
     name: str
     digest: str | None = None

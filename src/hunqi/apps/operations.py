@@ -80,8 +80,8 @@ class Deploys(Protocol):
     async def deploy(self, app: str, submission: Submission, change: Change) -> Deploy:
         """Make a revision and start to deploy it, creating the app if need be; supersedes one in flight.
 
-        Raises the compiler's errors, ``ImageError``, ``RoomError``, ``QuotaError``, ``RouteTakenError`` and
-        ``AppNameError``; nothing is changed then.
+        Raises the compiler's errors, ``ImageError``, ``RoomError``, ``QuotaError``, ``RouteFaultError``,
+        ``RouteTakenError`` and ``AppNameError``; nothing is changed then.
         """
         ...
 
@@ -237,7 +237,7 @@ class Routes(Protocol):
         ...
 
     async def add(self, app: str, service: str, spec: RouteSpec, change: Change) -> RouteView:
-        """Keep a route. Raises ``RouteTakenError`` if another app has it, ``ServiceNotFoundError``."""
+        """Keep a route. Raises ``RouteFaultError``, ``RouteTakenError``, ``ServiceNotFoundError``."""
         ...
 
     async def remove(self, app: str, route: str, change: Change) -> None:

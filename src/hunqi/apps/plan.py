@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from hunqi.apps.batches import Batches
+from hunqi.apps.batches import Batches, Way
 from hunqi.apps.model import DeployState, Order, Revision, ServiceSpec
 from hunqi.apps.operations import Replacing, ServiceProgress
 from hunqi.apps.pinning import choose_pins, pinned_node
@@ -102,7 +102,8 @@ class _Planning:
 
     def _give_up_in_time(self, deploy: DeployRecord, target: Revision) -> None:
         """Fail a deploy that nothing else ends: each service has its time, and all together have a little more."""
-        most = STARTING_TIMEOUT_S + sum(each.ready_timeout_s for each in target.spec.services.values())
+        services = target.spec.services.values()
+        most = STARTING_TIMEOUT_S + sum(each.ready_timeout_s * self._batches.rounds(each) for each in services)
         if self._at.now - deploy.progress.changed_at > most:
             self._fail(
                 "",
@@ -169,9 +170,8 @@ class _Planning:
         at = self._at
         surplus = [each for each in at.standings.values() if each.name not in names]
         for each in surplus:
-            if serves is not None and self._batches.lingering(serves, each.key) is each:
-                missing = at.wanted(serves.spec.services[each.key]) - at.judge(serves, each.key).count
-                self._shrink(each, max(1, missing))
+            if serves is not None and each in self._batches.lingering(serves, each.key):
+                self._shrink(each, self._batches.wanted_lingering(serves, each))
             else:
                 self._retiring.remove(each)
         return surplus
@@ -186,12 +186,14 @@ class _Planning:
                 continue
             replaced = service in target.spec.services and at.name(target, service) in at.standings
             spec = base.spec.services[service]
-            if replaced and self._stops_first(target.spec.services[service]):
+            standing, way = at.standings.get(name), self._batches.way(service)
+            if way is Way.ROLLING and standing is not None and (replaced or self._may_begin(target, service)):
+                self._shrink(standing, self._batches.wanted_old(service))
+            elif replaced and self._stops_first(target.spec.services[service]):
                 continue
-            standing = at.standings.get(name)
-            if standing is None:
+            elif standing is None:
                 self._put(base, spec, repair=True)
-            elif self._batches.apply(service):
+            elif way is Way.BATCHES:
                 self._shrink(standing, self._batches.wanted_old(service))
             elif not (self._turn_has_come(target, service) and self._stops_first(target.spec.services[service])):
                 self._correct(base, spec, standing)
@@ -200,12 +202,16 @@ class _Planning:
         """Make room for the next batch: never more old ones again, those that are wanted less go."""
         before = standing.service.replicas
         if before is not None and wanted < before:
-            sentence = f"scaling {standing.name} from {before} to {wanted}: as many new ones are healthy"
+            sentence = f"scaling {standing.name} from {before} to {wanted}: others take their place"
             self._steps.append(ScaleService(name=standing.name, replicas=wanted, sentence=sentence))
 
     def _turn_has_come(self, target: Revision, service: str) -> bool:
         spec = target.spec.services.get(service)
         return spec is not None and self._unmet(target, spec) is None
+
+    def _may_begin(self, target: Revision, service: str) -> bool:
+        """Whether the new one of ``service`` is made as soon as there is room for it."""
+        return self._turn_has_come(target, service) and not missing_ground(self._at, target)
 
     def _bring(self, goal: Revision, deploy: DeployRecord | None) -> bool:
         """Bring every service of ``goal`` to what it should be; return whether all are ready."""
@@ -262,6 +268,10 @@ class _Planning:
         """Stop what must not run beside the new one; return whether it has stopped."""
         if not self._stops_first(spec):
             return True
+        if goal is self._at.target and self._batches.way(spec.name) is Way.ROLLING:
+            return self._batches.have_left(spec.name)
+        if goal is self._at.live and (returning := self._batches.returning(goal, spec.name)):
+            return returning[1]
         others = self._at.others(spec.name, self._at.name(goal, spec.name))
         stopped = [self._retiring.stop(each) for each in others]
         return all(stopped)
@@ -310,7 +320,9 @@ class _Planning:
         """Return how many replicas are wanted now: before the switch never fewer than what serves is to have."""
         at = self._at
         if at.target is None or spec.name not in at.target.origin or at.name(at.target, spec.name) != name:
-            return at.wanted(spec)
+            of_live = at.live is not None and spec.name in at.live.origin and at.name(at.live, spec.name) == name
+            returning = self._batches.returning(at.live, spec.name) if of_live and at.live else None
+            return returning[0] if returning else at.wanted(spec)
         new = self._batches.wanted_new(at.target.spec.services[spec.name])
         kept = at.live is not None and spec.name in at.live.origin and at.name(at.live, spec.name) == name
         return max(new, at.wanted(at.live.spec.services[spec.name])) if kept and at.live else new

@@ -38,7 +38,7 @@ def serving_of(situation: Situation, traffic: Traffic, retiring: Retiring) -> Se
         if not _has_traffic(service):
             continue
         backend = _preferred(situation, traffic, name, names - retiring.leaving)
-        if several := batches.shares(name) or batches.lingering_shares(traffic.spec_of, name):
+        if several := batches.shares(traffic.spec_of, name):
             shares[name] = several
         elif backend:
             shares[name] = (Share(backend=backend),)

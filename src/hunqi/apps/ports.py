@@ -84,6 +84,10 @@ class Seal(Protocol):
         """The reverse. Raises a ``DependencyError`` or ``UserError`` for what was not sealed so with this key."""
         ...
 
+    def derive(self, context: str) -> bytes:
+        """Return 32 bytes that follow from the key and ``context`` and tell nothing of either."""
+        ...
+
 
 class Volumes(Protocol):
     """Volumes of all nodes."""

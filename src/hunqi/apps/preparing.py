@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hunqi.apps.batches import batch_of
+from hunqi.apps.batches import ports_of, step_of
 from hunqi.apps.compose.compile import compile_project
 from hunqi.apps.compose.project import Project
 from hunqi.apps.compose.project import describe as describe_note
+from hunqi.apps.digests import Digests
 from hunqi.apps.errors import AppNotFoundError, DeployStrictError, PrivilegeError, RoomError
 from hunqi.apps.fitting import unplaceable
 from hunqi.apps.keeping import Keeping
@@ -56,6 +57,7 @@ class Preparing:
         images: Images,
         watched: Watched,
         limits: Limits,
+        digests: Digests,
         *,
         tcp_ports: Callable[[], tuple[int, int]],
     ) -> None:
@@ -64,6 +66,7 @@ class Preparing:
         self._images = images
         self._watched = watched
         self._limits = limits
+        self._digests = digests
         self._tcp_ports = tcp_ports
 
     async def prepare(self, app: str, submission: Submission) -> Prepared:
@@ -76,10 +79,12 @@ class Preparing:
             raise DeployStrictError("\n".join(["keys that are not honoured:", *map(describe_note, dropped)]))
         spec = await self._pin(compiled.spec)
         record, live = await self._live(app)
+        payloads = {**compiled.payloads, **await self._keeping.secret_values(app)}
+        spec, payloads = self._digests.keyed(with_overlay(spec, overlay), payloads, live)
         release = Release(
             app=app,
-            spec=with_overlay(spec, overlay),
-            payloads={**compiled.payloads, **await self._keeping.secret_values(app)},
+            spec=spec,
+            payloads=payloads,
             replacing=submission.replacing,
             notes=compiled.notes,
             team=submission.team,
@@ -96,7 +101,8 @@ class Preparing:
     async def look(self, prepared: Prepared) -> None:
         """Raise what stands against the release.
 
-        Raises ``PrivilegeError``, ``ImageError``, ``QuotaError``, ``RouteTakenError``, ``RoomError``.
+        Raises ``PrivilegeError``, ``ImageError``, ``QuotaError``, ``RouteFaultError``, ``RouteTakenError``,
+        ``RoomError``.
         """
         release = prepared.release
         if prepared.privileges:
@@ -200,7 +206,7 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
         replicas = scale.get(name, service.replicas)
         if replaced and prepared.release.replacing is Replacing.BATCHES:
             check_ports(service, prepared)
-            replicas = min(replicas, batch_of(replicas))
+            replicas = min(replicas, step_of(service, replicas, Replacing.BATCHES))
         beside.append((service, replicas, pinned))
     sentences = unplaceable(beside, snapshot)
     if sentences:
@@ -217,9 +223,7 @@ def check_ports(service: ServiceSpec, prepared: Prepared) -> None:
     before = prepared.live.spec.services.get(service.name) if prepared.live else None
     if before is None:
         return
-    one = {route.port for route in before.routes} | set(before.internal_ports)
-    other = {route.port for route in service.routes} | set(service.internal_ports)
-    if one != other:
+    if ports_of(before) != ports_of(service):
         raise RoomError(
             f"{service.name} listens at other ports than before, so its revisions cannot serve together in batches: "
             "deploy with --order stop-first"

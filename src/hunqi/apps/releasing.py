@@ -16,6 +16,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hunqi.apps.acts import payload_context
+from hunqi.apps.digests import Digests
 from hunqi.apps.errors import AppBusyError, AppNotFoundError, TeamNeededError
 from hunqi.apps.model import AppSpec, DeployState, Note, Revision
 from hunqi.apps.operations import Change, Replacing
@@ -61,7 +62,21 @@ def origin_of(spec: AppSpec, number: int, live: Revision | None, anew: Collectio
             and service_hash(spec, service) == service_hash(live.spec, before)
         )
         origin[name] = live.origin[name] if live is not None and same else number
+    _restart_dependents(spec, origin, {name for name in origin if origin[name] == number}, number)
     return origin
+
+
+def _restart_dependents(spec: AppSpec, origin: dict[str, int], replaced: set[str], number: int) -> None:
+    """Have what asks for it replaced with what it depends on, and so on."""
+    while replaced:
+        replaced = {
+            name
+            for name, service in spec.services.items()
+            if origin[name] != number
+            for each in service.depends_on
+            if each.service in replaced and (each.restart or service.restart_on_dependency)
+        }
+        origin.update(dict.fromkeys(replaced, number))
 
 
 class Releasing:
@@ -70,17 +85,19 @@ class Releasing:
     def __init__(self, store: AppStore, seal: Seal, *, mark: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._store: Final = store
         self._seal = seal
+        self._digests = Digests(seal)
         self._mark = mark
         self._clock = clock
 
     async def release(self, release: Release, change: Change) -> DeployRecord:
         """Make a revision and its deploy, or say that there is nothing to do. Raises ``AppBusyError``."""
-        app = release.app
+        app, live = release.app, await self._live(release.app)
+        spec, payloads = self._digests.keyed(release.spec, release.payloads, live)
+        release = replace(release, spec=spec, payloads=payloads)
         sealed = {
             digest.removeprefix("sha256:"): self._seal.seal(content, context=payload_context(app, digest))
-            for digest, content in release.payloads.items()
+            for digest, content in payloads.items()
         }
-        live = await self._live(app)
         async with self._store.database.begin() as connection:
             kept = await self._app(connection, release, change)
             if kept.app.live != (live.number if live else None):

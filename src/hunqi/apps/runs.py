@@ -128,8 +128,7 @@ class RunController:
         number = kept.app.live
         revision = await self._parts.store.revision(kept.app.name, number) if number is not None else None
         if revision is None or service not in revision.spec.services:
-            there = ", ".join(revision.spec.services) if revision else "none yet"
-            raise ServiceNotFoundError(f"{kept.app.name} has no service {service!r}: it has {there}")
+            raise ServiceNotFoundError.among(kept.app.name, service, revision.spec.services if revision else ())
         return revision, revision.spec.services[service]
 
     async def _create(self, run: Run, kept: Kept, revision: Revision, spec: ServiceSpec, request: RunRequest) -> None:

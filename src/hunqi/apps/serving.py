@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from hunqi.apps.model import AppSpec, ServiceSpec
+from hunqi.apps.model import AppSpec, RouteSpec, ServiceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,6 @@ class Serving:
     """Service → who gets its traffic; a routed service without shares has its requests held."""
     draining: frozenset[str] = frozenset()
     """Names of backends whose endpoints take nothing new."""
-    draining_tasks: frozenset[str] = frozenset()
-    """Ids of single tasks that take nothing new (a scale-down, a drained node)."""
     maintenance: str | None = None
     problems: tuple[str, ...] = field(default=(), compare=False)
 
@@ -78,6 +76,18 @@ class HealthReport:
     healthy: frozenset[str]
     failures: Mapping[str, str]
     """Task id → what a gateway's check of it said."""
+
+
+class Judging(Protocol):
+    """What the gateways say of routes; implemented by ``hunqi.gateway.publisher``."""
+
+    def faults(self, route: RouteSpec) -> tuple[str, ...]:
+        """Return what keeps the route from being served wherever it is, each a sentence with what to do."""
+        ...
+
+    def problems(self, app: str) -> tuple[str, ...]:
+        """Return sentences on routes of the app that are not served now; none where this process does not lead."""
+        ...
 
 
 class Routing(Protocol):

@@ -177,11 +177,10 @@ class AppRoutes:
         return [*of_file, *views]
 
     async def add(self, app: str, service: str, spec: RouteSpec, change: Change) -> RouteView:
-        """Keep a route. Raises ``RouteTakenError``, ``ServiceNotFoundError``."""
+        """Keep a route. Raises ``RouteFaultError``, ``RouteTakenError``, ``ServiceNotFoundError``."""
         revision = await self._renewing.current(app)
         if revision is None or service not in revision.spec.services:
-            there = ", ".join(revision.spec.services) if revision else "none yet"
-            raise ServiceNotFoundError(f"{app} has no service {service!r}: it has {there}")
+            raise ServiceNotFoundError.among(app, service, revision.spec.services if revision else ())
         own = replace(revision.spec.services[service], routes=(spec,))
         await self._limits.check_routes(app, replace(revision.spec, services={service: own}))
         route = await self._keeping.add_route(app, service, spec, change)

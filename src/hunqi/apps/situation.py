@@ -31,6 +31,8 @@ class Facts:
     spread_sentence: str = ""
     drifted: Mapping[str, str] = field(default_factory=dict[str, str])
     """Swarm service → in a sentence, what somebody else changed of it."""
+    in_batches: frozenset[int] = frozenset()
+    """Revisions beside those at hand whose deploys went by batches: what is left of them may still serve a part."""
     observing_since: float = 0.0
     surge: Mapping[str, int] = field(default_factory=dict[str, int])
     """Swarm service → replicas beyond what is wanted, while a node is emptied."""

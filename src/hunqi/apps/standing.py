@@ -64,9 +64,14 @@ class Standing:
         return tuple(task for task in self.tasks if task.serving and task.node_id not in self.down)
 
     @property
+    def still(self) -> int:
+        """How many tasks may still run."""
+        return sum(task.state not in _ENDED and task.node_id not in self.down for task in self.tasks)
+
+    @property
     def active(self) -> bool:
         """Whether any task may still run."""
-        return any(task.state not in _ENDED and task.node_id not in self.down for task in self.tasks)
+        return self.still > 0
 
     @property
     def stopped(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hunqi.apps.errors import AppNotFoundError, DeployNotFoundError, RevisionNotFoundError
 from hunqi.apps.model import AppSpec, DeployState, Revision
-from hunqi.apps.operations import Change, Problem
+from hunqi.apps.operations import Change, Problem, Replacing
 from hunqi.apps.overlay import effective
 from hunqi.apps.state import AppRecord, DeployRecord, Desired, Intent, Progress
 from hunqi.kit.codec import dumps, loads
@@ -25,7 +25,7 @@ RETAINED: Final = 10
 """Revisions that stay to be rolled back to, beside the live one."""
 _KNOWN: Final = 2000
 """Revisions kept in memory: they never change."""
-_UNDER_WAY: Final = tuple(state.value for state in DeployState if not state.ended)
+UNDER_WAY: Final = tuple(state.value for state in DeployState if not state.ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class AppStore:
         """Return every app with its deploy under way."""
         async with self.database.read() as connection:
             apps = [_app(row) for row in (await connection.execute(select(APPS).order_by(APPS.c.name))).mappings()]
-            rows = await connection.execute(select(DEPLOYS).where(DEPLOYS.c.state.in_(_UNDER_WAY)))
+            rows = await connection.execute(select(DEPLOYS).where(DEPLOYS.c.state.in_(UNDER_WAY)))
             deploys = {row["app"]: _deploy(row) for row in rows.mappings()}
         return [Kept(app=app, deploy=deploys.get(app.name)) for app in apps]
 
@@ -72,7 +72,7 @@ class AppStore:
         row = (await connection.execute(select(APPS).where(APPS.c.name == app))).mappings().first()
         if row is None:
             raise AppNotFoundError(f"there is no app {app!r}: hunqi app ls shows those there are")
-        query = select(DEPLOYS).where(DEPLOYS.c.app == app, DEPLOYS.c.state.in_(_UNDER_WAY))
+        query = select(DEPLOYS).where(DEPLOYS.c.app == app, DEPLOYS.c.state.in_(UNDER_WAY))
         deploy = (await connection.execute(query.order_by(DEPLOYS.c.created_at.desc()))).mappings().first()
         return Kept(app=_app(row), deploy=_deploy(deploy) if deploy else None)
 
@@ -226,7 +226,7 @@ class AppStore:
         if state.ended:
             values["finished_at"] = text_of(at)
         await connection.execute(
-            update(DEPLOYS).where(DEPLOYS.c.id == deploy.id, DEPLOYS.c.state.in_(_UNDER_WAY)).values(**values)
+            update(DEPLOYS).where(DEPLOYS.c.id == deploy.id, DEPLOYS.c.state.in_(UNDER_WAY)).values(**values)
         )
 
     async def deploy(self, app: str, deploy: str) -> DeployRecord:
@@ -245,6 +245,13 @@ class AppStore:
             query = query.where(DEPLOYS.c.id < before)
         async with self.database.read() as connection:
             return [_deploy(row) for row in (await connection.execute(query)).mappings()]
+
+    async def in_batches(self, app: str, revisions: Collection[int]) -> frozenset[int]:
+        """Return which of ``revisions`` were deployed by batches."""
+        query = select(DEPLOYS).where(DEPLOYS.c.app == app, DEPLOYS.c.revision.in_(revisions))
+        async with self.database.read() as connection:
+            deploys = [_deploy(row) for row in (await connection.execute(query)).mappings()]
+        return frozenset(each.revision for each in deploys if each.progress.replacing is Replacing.BATCHES)
 
     # payloads
     async def add_payloads(

@@ -13,7 +13,7 @@ from hunqi.apps.model import DeployState, Mode, Revision
 from hunqi.apps.observing import Watched
 from hunqi.apps.operations import AppView, Deploy, ServiceView, TaskView
 from hunqi.apps.schedules import next_due
-from hunqi.apps.serving import Routing
+from hunqi.apps.serving import Judging, Routing
 from hunqi.apps.standing import Standing
 from hunqi.apps.state import Desired
 from hunqi.apps.store import AppStore, Kept
@@ -37,6 +37,7 @@ class AppViews:
         store: AppStore,
         watched: Watched,
         routing: Routing,
+        judging: Judging,
         controller: Controller,
         *,
         clock: Callable[[], float],
@@ -44,6 +45,7 @@ class AppViews:
         self._store = store
         self._watched = watched
         self._routing = routing
+        self._judging = judging
         self._controller = controller
         self._clock = clock
 
@@ -110,6 +112,7 @@ class AppViews:
             sentence=kept.deploy.progress.sentence if kept.deploy else outcome.sentence if outcome else "",
             revision=app.live,
             services=services,
+            problems=self._judging.problems(app.name),
             maintenance=app.intent.maintenance,
             deploy=await self._deploy(kept, last=last),
             created_at=app.created_at,

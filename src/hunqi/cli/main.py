@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -43,8 +46,8 @@ def build_app() -> typer.Typer:
     mirror.command("install")(install)
     mirror.add_typer(users.app, name="user")
     mirror.add_typer(certs.app, name="certs")
-    app.add_typer(mirror, name="mirror")
     add_cluster(app)
+    app.add_typer(mirror, name="mirror", rich_help_panel="Images")
     return app
 
 
@@ -87,7 +90,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        return _silenced()
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EIO}:
+            raise
+        _complain(f"the output cannot be written: {error.strerror}")
+        return _silenced()
     return 0
+
+
+def _silenced() -> int:
+    """Keep Python from writing once more at its end what nobody takes; return the exit code."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _complain(message: str) -> None:

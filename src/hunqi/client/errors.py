@@ -45,6 +45,12 @@ class UnavailableError(DependencyError):
         """The interface's code, such as ``engine.unreachable``."""
         return str(self.problem.get("code", ""))
 
+    @property
+    def remedy(self) -> str | None:
+        """What to do, if the interface says so."""
+        found = self.problem.get("remedy")
+        return None if found is None else str(found)
+
 
 class UnreachableError(DependencyError):
     """No address of the interface answers, or the connection broke in the middle."""

@@ -24,6 +24,7 @@ class AppView(TypedDict):
     deploy: Deploy | None
     created_at: str
     updated_at: str
+    problems: list[str]
 
 
 class Authority(TypedDict):

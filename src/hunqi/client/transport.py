@@ -68,8 +68,25 @@ class Transport:
                     if found.problem_code != "api.not-leader":
                         raise
                     error = found
+                    if self._prefer(found.problem.get("leader")):
+                        continue
                 self._urls.append(self._urls.pop(0))
         raise error
+
+    def _prefer(self, leader: object) -> bool:
+        """Have the leader that an answer names asked next, if it may see the token: whether it may.
+
+        It may if it is one of our own addresses, or if TLS vouches for both it and the one that named it.
+        """
+        if not isinstance(leader, str) or leader.rstrip("/") == self._urls[0]:
+            return False
+        url = leader.rstrip("/")
+        if url in self._urls:
+            self._urls.remove(url)
+        elif not (url.startswith("https://") and self._urls[0].startswith("https://")):
+            return False
+        self._urls.insert(0, url)
+        return True
 
     @asynccontextmanager
     async def open(
@@ -105,9 +122,10 @@ class Transport:
                 if response.status >= 400:
                     raise _error(response.status, await _problem(response))
                 yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-            raise UnreachableError(f"{self._urls[0]} does not answer ({reason})") from error
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            if type(error) is BrokenPipeError:  # of what the block writes to: aiohttp's own is one of its errors
+                raise
+            raise UnreachableError(f"{self._urls[0]} does not answer ({_reason(error)})") from error
 
     @asynccontextmanager
     async def lines(self, path: str, *, query: Query | None = None) -> AsyncGenerator[AsyncIterator[Any]]:
@@ -135,8 +153,10 @@ class Transport:
         except aiohttp.WSServerHandshakeError as error:
             # aiohttp drops the body of the refusal: ask for it the plain way.
             raise await self._refusal(path, query, error.status) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(f"{self._urls[0]} does not answer ({error})") from error
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            if type(error) is BrokenPipeError:  # of what the block writes to: aiohttp's own is one of its errors
+                raise
+            raise UnreachableError(f"{self._urls[0]} does not answer ({_reason(error)})") from error
 
     async def _refusal(self, path: str, query: Query | None, status: int) -> RefusedError | UnavailableError:
         app = path.removeprefix("/v1/apps/").partition("/")[0]
@@ -157,6 +177,17 @@ def path_of(*parts: str | int) -> str:
     if any(part in {"", ".", ".."} for part in quoted):
         raise RefusedError(404, {"code": "api.no-such-path", "detail": "a name is empty, or one of . and .."})
     return "/v1/" + "/".join(quoted)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why nothing answered, in a few words."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        return (error.os_error.strerror or str(error.os_error)).lower()
+    return str(error) or type(error).__name__
 
 
 def _error(status: int, problem: Mapping[str, Any]) -> RefusedError | UnavailableError:

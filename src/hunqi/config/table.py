@@ -229,6 +229,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         panel=_PEERS,
     ),
     Setting(
+        key="peers.names",
+        fields=("peers.names",),
+        flag="--peer-name",
+        kind=kinds.TEXT,
+        many=True,
+        help="A host name in the certificates of nodes that may ask; without any, every certificate of the authority.",
+        panel=_PEERS,
+    ),
+    Setting(
         key="peers.tls.cert",
         fields=("peers.tls.cert_file",),
         flag="--peer-tls-cert",

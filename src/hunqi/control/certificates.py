@@ -10,14 +10,13 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from sqlalchemy import delete, insert, select
 
 from hunqi.api.ports import CertificateView
 from hunqi.apps.operations import Change
 from hunqi.errors import InvariantError, UserError
-from hunqi.gateway.acme import AcmeAccount, AcmeIssuer
 from hunqi.gateway.certificates import Held, LocalAuthority, Source, plan_certificates, read_certificate
 from hunqi.gateway.issuing import Issuing
 from hunqi.gateway.publisher import Publisher
@@ -25,6 +24,9 @@ from hunqi.state.database import Database
 from hunqi.state.events import append
 from hunqi.state.sealing import Sealer
 from hunqi.state.tables import CERTIFICATES, SETTINGS
+
+if TYPE_CHECKING:
+    from hunqi.gateway.acme import AcmeIssuer
 
 _AUTHORITY: Final = "gateway.authority"
 _ACCOUNT: Final = "gateway.acme"
@@ -139,6 +141,9 @@ class Certificates:
         wish = self._acme
         if wish is None:
             raise InvariantError("no ACME authority is wanted")
+        # Late: with what it stands on it weighs 8 MB, and most clusters ask no authority.
+        from hunqi.gateway.acme import AcmeAccount, AcmeIssuer
+
         made = AcmeAccount.make(wish.directory, email=wish.email, ca_file=wish.ca_file)
         kept = await self._secret(f"{_ACCOUNT}/{wish.directory}", lambda: {"key": made.key_pem})
         account = replace(made, key_pem=kept["key"])

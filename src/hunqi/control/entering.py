@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from hunqi.api.ports import Channel, Command, TaskRef
-from hunqi.apps.errors import ServiceNotFoundError
+from hunqi.apps.errors import ServiceNotFoundError, TaskPathError
 from hunqi.apps.operations import TaskView, Views
+from hunqi.engine.errors import NotFoundError
 from hunqi.nodes.agent_client import AgentClient
+from hunqi.nodes.errors import AgentRefusedError
 from hunqi.nodes.wire import ExecRequest
 
 
@@ -48,19 +50,35 @@ class Entrance:
     async def get_files(self, app: str, task: TaskRef, path: str) -> AsyncGenerator[AsyncIterator[bytes]]:
         """Read a path as tar."""
         node, container = await self._find(app, task)
-        async with self._agents.get_files(node, container, path) as chunks:
-            yield chunks
+        with _path_in_task(path):
+            async with self._agents.get_files(node, container, path) as chunks:
+                yield chunks
 
     async def put_files(self, app: str, task: TaskRef, path: str, chunks: AsyncIterator[bytes]) -> None:
         """Unpack a tar stream into a directory."""
         node, container = await self._find(app, task)
-        await self._agents.put_files(node, container, path, chunks)
+        with _path_in_task(path):
+            await self._agents.put_files(node, container, path, chunks)
 
     async def _find(self, app: str, wanted: TaskRef) -> tuple[str, str]:
         """Return node and container of the task that is meant. Raises ``ServiceNotFoundError``."""
+        services = [each.name for each in (await self._views.show(app)).services]
+        if wanted.service and not wanted.task and wanted.service not in services:
+            raise ServiceNotFoundError.among(app, wanted.service, services)
         tasks = [each for each in await self._views.tasks(app) if each.state == "running" and each.container]
         found = choose(tasks, wanted)
         return found.node_id, str(found.container)
+
+
+@contextmanager
+def _path_in_task(path: str) -> Generator[None]:
+    """Say of a path that is not in a task just that, not what Docker calls it. Raises ``TaskPathError``."""
+    try:
+        yield
+    except AgentRefusedError as error:
+        if error.remote_code != NotFoundError.code:
+            raise
+        raise TaskPathError(f"there is no {path[:200]} in the task") from error
 
 
 def choose(tasks: Sequence[TaskView], wanted: TaskRef) -> TaskView:

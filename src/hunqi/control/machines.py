@@ -50,6 +50,9 @@ class Machines:
             await self._store.records(),
             status=self._rosters.status,
             sentence=self._controller.sentence,
+            skew_s=self._rosters.skew_s,
+            problem=self._rosters.problem,
+            now=datetime.now(UTC).timestamp(),
         )
         return sorted(_shown(found), key=lambda each: (each.name, each.id))
 

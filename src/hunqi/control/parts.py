@@ -18,6 +18,7 @@ from hunqi.api.ports import Rooms
 from hunqi.apps.build import Apps, Around, build_apps
 from hunqi.apps.images import Accelerator, Login
 from hunqi.apps.operations import Change
+from hunqi.apps.retention import Retention
 from hunqi.control.accelerators import Accelerators
 from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
@@ -37,6 +38,7 @@ from hunqi.nodes.authority import ClusterAuthority
 from hunqi.nodes.controller import NodeController, NodeWorld
 from hunqi.nodes.identity import client_context
 from hunqi.nodes.join import Joins, JoinWorld
+from hunqi.nodes.renewal import Renewals
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
@@ -77,6 +79,8 @@ class Parts:
     publisher: Publisher
     agents: AgentClient
     rosters: Rosters
+    authority: ClusterAuthority
+    renewals: Renewals
     images: NodeImages
     machines: NodeController
     certificates: Certificates
@@ -173,6 +177,8 @@ class _Making:
             publisher=self._publisher,
             agents=self._agents,
             rosters=self._rosters,
+            authority=self._authority,
+            renewals=Renewals(self._agents, self._authority, self._rosters, now=now),
             images=self._images,
             machines=machines,
             certificates=certificates,
@@ -208,6 +214,7 @@ class _Making:
                 engine=self._docker,
                 observer=self._observer,
                 routing=self._publisher,
+                judging=self._publisher,
                 images=Accelerators(accelerator, self._images, login=pulling),
                 seal=self._sealer,
                 volumes=work,
@@ -217,6 +224,7 @@ class _Making:
                 clock=time.time,
                 tcp_ports=lambda: settings.edge.tcp_ports,
                 surge=machines.surge,
+                retention=Retention(event_days=settings.event_days),
             )
         )
 
@@ -265,6 +273,7 @@ class _Making:
     async def _tell(self, node: str, sentence: str) -> None:
         async with self._database.begin() as connection:
             await append(connection, "node.step", actor="control", subject=node, reason=sentence)
+        self._rosters.wake()  # a node that is gone is to be a stranger to the others at once
 
     async def _note(self, kind: str, node: str, change: Change) -> None:
         async with self._database.begin() as connection:

@@ -58,7 +58,7 @@ class PlatformView:
         snapshot = self._observer.snapshot
         nodes = list(snapshot.nodes.values()) if snapshot else []
         apps = await self._views.list()
-        parts = [self._docker(), *self._gateways()]
+        parts = [self._docker(), *self._engines(), *self._gateways()]
         problems = [*quorum_warnings(nodes), *(f"{part.name}: {part.sentence}" for part in parts if part.sentence)]
         return PlatformStatus(
             cluster=self._cluster,
@@ -100,6 +100,15 @@ class PlatformView:
     def _docker(self) -> PartStatus:
         problem = self._observer.problem
         return PartStatus(name="docker", state="degraded" if problem else "up", sentence=problem)
+
+    def _engines(self) -> list[PartStatus]:
+        """Return the engines of machines that their agents find stuck."""
+        found: list[PartStatus] = []
+        for member in self._rosters.current().members:
+            status = self._rosters.status(member.node)
+            if status is not None and status.engine:
+                found.append(PartStatus(name=f"docker {member.name}", state="degraded", sentence=status.engine))
+        return found
 
     def _gateways(self) -> list[PartStatus]:
         reports = self._publisher.reports()

@@ -19,8 +19,11 @@ from hunqi.api.app import build_api
 from hunqi.control.parts import EngineOpener, Parts, now, open_docker, open_parts
 from hunqi.control.settings import ControlSettings
 from hunqi.errors import HunqiError
-from hunqi.nodes.authority import ClusterAuthority, key_name, request_for
+from hunqi.kit.memory import give_back_often
+from hunqi.nodes.authority import ClusterAuthority
+from hunqi.nodes.credentials import read_holding
 from hunqi.nodes.model import Member
+from hunqi.nodes.renewal import LOOK_S, renew_own
 from hunqi.nodes.roster import ROUND_S
 from hunqi.nodes.store import NodeStore
 from hunqi.state.events import EventLog
@@ -58,8 +61,8 @@ async def _begin(parts: Parts) -> None:
     settings = parts.settings
     node = settings.node
     name = socket.gethostname()
-    key = key_name(request_for(settings.agent_tls.key.read_text("ascii")))
-    member = Member(node=node, name=name, address=settings.agent_address, agent=key)
+    agent = read_holding(settings.agent_tls.cert).identity.name
+    member = Member(node=node, name=name, address=settings.agent_address, agent=agent)
     store = NodeStore(parts.database)
     if (await store.roster()).of(node) != member:
         await store.put_member(member, now=now())
@@ -69,11 +72,26 @@ async def _begin(parts: Parts) -> None:
 async def _serve(parts: Parts, listener: socket.socket, stopped: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.observer.run(), name="observer")
+        group.create_task(_keep_certificate(parts), name="own certificate")
+        group.create_task(give_back_often(), name="giving memory back")
         group.create_task(_follow(parts), name="publisher's snapshots")
         group.create_task(_look_who_leads(parts, stopped), name="who leads")
         by = group.create_task(_stand_by(parts), name="standing by")
         group.create_task(parts.leadership.run(lambda lease: _lead(parts, lease, by)), name="leadership")
         await _answer(parts, listener)
+
+
+async def _keep_certificate(parts: Parts) -> None:
+    """Renew this control's own certificate; connections that are there go on by the old one."""
+    tls = parts.settings.tls
+    while True:
+        try:
+            if await asyncio.to_thread(renew_own, tls, parts.authority, now=now()):
+                parts.agents.reload(tls)
+                _log.info("the certificate of control is renewed")
+        except (HunqiError, OSError) as error:
+            _log.warning("the certificate of control is not renewed yet: %s", error)
+        await asyncio.sleep(LOOK_S)
 
 
 async def _stand_by(parts: Parts) -> None:
@@ -95,6 +113,7 @@ async def _lead(parts: Parts, lease: Lease, standing_by: asyncio.Task[None]) -> 
     async with asyncio.TaskGroup() as group:
         group.create_task(_publish(parts), name="publisher")
         group.create_task(parts.rosters.run(parts.agents), name="rosters")
+        group.create_task(parts.renewals.run(), name="renewals")
         group.create_task(parts.images.run(), name="images")
         group.create_task(parts.machines.run(), name="nodes")
         group.create_task(parts.certificates.run(), name="certificates")

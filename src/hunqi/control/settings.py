@@ -41,5 +41,7 @@ class ControlSettings:
     """Whether public hosts get certificates of an ACME authority, and whose."""
     is_open: bool
     """Whether other machines can reach this one, so that they may join."""
+    event_days: int = 365
+    """For so long events are kept."""
     shared: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What a joining machine is told: ports and ranges."""

@@ -41,8 +41,7 @@ class Progress:
             if not data and not self._ready:
                 raise StopAsyncIteration
         said = self._ready.pop(0)
-        if "error" in said:
-            reason = str(said["error"])
+        if (reason := _failure(said)) is not None:
             lowered = reason.lower()
             kind = NotFoundError if "not found" in lowered or "manifest unknown" in lowered else EngineFailedError
             raise kind(f"Docker: {reason}")
@@ -131,6 +130,13 @@ class Images:
 def _reference(image: str) -> str:
     """Return a reference as components of a path, none of which can climb."""
     return "/".join(quoted(part) for part in image.split("/"))
+
+
+def _failure(said: JSON) -> str | None:
+    """Return why it failed. ``error`` is deprecated since API 1.48 and goes; ``errorDetail`` says the same."""
+    if not said.keys() & {"error", "errorDetail"}:
+        return None
+    return str(parse.part(said, "errorDetail").get("message") or said.get("error") or "no reason given")
 
 
 def _said(line: bytes) -> JSON:

@@ -211,11 +211,14 @@ def container(data: JSON) -> Container:
 
 
 def image(data: JSON) -> Image:
-    """Parse an image, of a list or as inspected."""
+    """Parse an image, of a list or as inspected.
+
+    Where containerd stores the images, what was pulled by digest stands among the tags too: it is none.
+    """
     labels = data.get("Labels") or part(part(data, "Config"), "Labels")
     return Image(
         id=data["Id"],
-        tags=tuple(tag for tag in data.get("RepoTags") or () if tag != "<none>:<none>"),
+        tags=tuple(tag for tag in data.get("RepoTags") or () if "@" not in tag and tag != "<none>:<none>"),
         digests=tuple(digest for digest in data.get("RepoDigests") or () if digest != "<none>@<none>"),
         size_bytes=data.get("Size", 0),
         labels=labels,

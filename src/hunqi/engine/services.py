@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from hunqi.engine import parse
 from hunqi.engine.logs import Lines, open_lines
-from hunqi.engine.model import JSON, RegistryAuth, Service
+from hunqi.engine.model import JSON, RegistryAuth, Service, TaskState
 from hunqi.engine.transport import Transport, auth_headers, filters, labelled, quoted
+
+_CLEARED_S: Final = 5.0
+"""The leader clears four times a second; what takes longer is not being cleared."""
+_CLEARED_LOOK_S: Final = 0.1
+_ENDED: Final = frozenset(
+    {
+        TaskState.COMPLETE,
+        TaskState.SHUTDOWN,
+        TaskState.FAILED,
+        TaskState.REJECTED,
+        TaskState.REMOVE,
+        TaskState.ORPHANED,
+    }
+)
 
 
 class Services:
@@ -55,8 +71,26 @@ class Services:
         )
 
     async def remove(self, service: str) -> None:
-        """Remove a service; its tasks are stopped afterwards. Raises ``NotFoundError``."""
+        """Remove a service; its tasks are stopped afterwards. Raises ``NotFoundError``.
+
+        Tasks that have ended after a scaling down are cleared away by the Swarm's leader a moment later. A service that
+        is removed just then kills the leader's daemon: it looks such a task up once more and goes on with nothing
+        (``SetServiceTasksRemove`` of swarmkit; seen in Docker 20.10.24 once in some tens of removals). So they are
+        waited for.
+        """
+        found = await self.inspect(service)
+        for _ in range(round(_CLEARED_S / _CLEARED_LOOK_S)):
+            if not await self._clears(found.id):
+                break
+            await asyncio.sleep(_CLEARED_LOOK_S)
         await self._transport.call("DELETE", f"/services/{quoted(service)}")
+
+    async def _clears(self, service: str) -> bool:
+        """Whether tasks of the service (its id) are about to be cleared away."""
+        params = {"filters": filters(service=[service])}
+        found = parse.items(await self._transport.call("GET", "/tasks", params=params), "tasks")
+        tasks = [parse.task(item) for item in found]
+        return any(task.desired_state is TaskState.REMOVE and task.state in _ENDED for task in tasks)
 
     @asynccontextmanager
     async def logs(

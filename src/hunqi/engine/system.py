@@ -62,7 +62,10 @@ class System:
         return parse.engine_info(parse.fields(await self._transport.call("GET", "/info"), "info"))
 
     async def disk_usage(self) -> JSON:
-        """Return the Engine API's own account (``Images``, ``Containers``, ``Volumes``); takes seconds."""
+        """Return the Engine API's own account; takes seconds.
+
+        Lists in ``Images``, ``Containers``, ``Volumes`` up to API 1.52, sums in ``ImagesUsage``, … from 1.52 on.
+        """
         return parse.fields(await self._transport.call("GET", "/system/df", timeout_s=_DISK_USAGE_S), "disk usage")
 
     @asynccontextmanager

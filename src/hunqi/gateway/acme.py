@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Final
 import requests
 from acme import challenges, client, errors, messages
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from josepy import jwa, jwk
 
 from hunqi.errors import DependencyError
 from hunqi.gateway.certificates import Held, Source, make_request, read_certificate
+from hunqi.kit.x509 import key_to_pem, make_key
 
 LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
 _AGENT: Final = "hunqi"
@@ -50,11 +50,7 @@ class AcmeAccount:
     @classmethod
     def make(cls, directory: str = LETS_ENCRYPT, *, email: str = "", ca_file: str | None = None) -> AcmeAccount:
         """Make a new key; the account is made at the authority when it is first used."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return cls(directory=directory, key_pem=pem.decode(), email=email, ca_file=ca_file)
+        return cls(directory=directory, key_pem=key_to_pem(make_key()), email=email, ca_file=ca_file)
 
 
 class AcmeIssuer:

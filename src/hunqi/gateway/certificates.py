@@ -8,26 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
-from ipaddress import ip_address
 from typing import ClassVar, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hunqi.errors import UserError
 from hunqi.gateway.model import Certificate
+from hunqi.kit import x509 as kit
 
-AUTHORITY_DAYS: Final = 3650
-LEAF_DAYS: Final = 90
-_BACKDATE: Final = timedelta(hours=1)
+LEAF_LIFE: Final = timedelta(days=90)
 _LARGEST_PEM: Final = 256 * 1024
 _SMALLEST_RSA: Final = 2048
-_LONGEST_NAME: Final = 64
 
 
 class BadCertificateError(UserError):
@@ -129,7 +125,7 @@ def read_certificate(chain_pem: str, key_pem: str, *, source: Source = Source.GI
     ):
         raise BadCertificateError(f"Envoy does not take keys of the curve {key.curve.name}: use P-256")
     leaf = chain[0]
-    if _spki(leaf.public_key()) != _spki(key.public_key()):
+    if not kit.is_key_of(leaf, key):
         raise BadCertificateError("the key is not that of the first certificate of the chain")
     return Held(
         source=source,
@@ -146,48 +142,37 @@ class LocalAuthority:
 
     def __init__(self, cert_pem: str, key_pem: str) -> None:
         """Take up an authority. Raises ``BadCertificateError``."""
-        held = _authority(cert_pem, key_pem)
-        self._cert, self._key = held
+        try:
+            self._authority = kit.Authority(cert_pem, key_pem)
+        except kit.X509Error as error:
+            raise BadCertificateError(f"the local authority cannot be read: {error}") from error
         self.cert_pem = cert_pem
         self.key_pem = key_pem
 
     @classmethod
     def make(cls, name: str, *, now: datetime) -> LocalAuthority:
         """Make a new one; keep its key sealed."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:_LONGEST_NAME])])
-        cert = (
-            _builder(subject, subject, key.public_key(), now=now, days=AUTHORITY_DAYS)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(signs=True), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        return cls(_pem(cert), _key_pem(key))
+        made = kit.Authority.make(name, now=now)
+        return cls(made.cert_pem, made.key_pem)
 
     def issue(self, host: str, *, now: datetime) -> Held:
-        """Sign a new key for ``host`` (a name, a wildcard or an address)."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        # A subject may have 64 characters; the host stands in the alternative names, which are what counts.
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:_LONGEST_NAME])])
-        cert = (
-            _builder(subject, self._cert.subject, key.public_key(), now=now, days=LEAF_DAYS)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs=False), critical=True)
-            .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        return read_certificate(_pem(cert) + self.cert_pem, _key_pem(key), source=Source.LOCAL)
+        """Sign a new key for ``host`` (a name, a wildcard or an address). Raises ``BadCertificateError``."""
+        key = kit.make_key()
+        leaf = kit.Leaf(name=host, hosts=(host,), is_client=False)
+        try:
+            signed = self._authority.sign(key.public_key(), leaf, now=now, life=LEAF_LIFE)
+        except kit.X509Error as error:
+            raise BadCertificateError(str(error)) from error
+        return read_certificate(signed + self.cert_pem, kit.key_to_pem(key), source=Source.LOCAL)
 
 
 def make_request(hosts: Collection[str]) -> tuple[str, str]:
-    """Return a new key and a request for ``hosts``, PEM both."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([_general_name(each) for each in hosts])
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=False)
-    pem = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-    return _key_pem(key), pem
+    """Return a new key and a request for ``hosts``, PEM both. Raises ``BadCertificateError``."""
+    key = kit.make_key()
+    try:
+        return kit.key_to_pem(key), kit.make_request(key, hosts=hosts)
+    except kit.X509Error as error:
+        raise BadCertificateError(str(error)) from error
 
 
 def _served(held: Held, names: set[str]) -> Certificate:
@@ -199,17 +184,6 @@ def _is_public(host: str) -> bool:
     labels = host.split(".")
     private = {"localhost", "local", "internal", "test", "example", "invalid", "lan", "home", "arpa"}
     return len(labels) > 1 and "*" not in host and labels[-1] not in private and not labels[-1].isdecimal()
-
-
-def _authority(cert_pem: str, key_pem: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    try:
-        cert = x509.load_pem_x509_certificate(cert_pem.encode())
-        key = serialization.load_pem_private_key(key_pem.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BadCertificateError("the local authority cannot be read") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or _spki(cert.public_key()) != _spki(key.public_key()):
-        raise BadCertificateError("the key of the local authority is not that of its certificate")
-    return cert, key
 
 
 def _hosts(leaf: x509.Certificate) -> tuple[str, ...]:
@@ -224,55 +198,3 @@ def _hosts(leaf: x509.Certificate) -> tuple[str, ...]:
     if not found:
         raise BadCertificateError("the certificate is for no host name")
     return tuple(sorted(found))
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, now: datetime, days: int
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now.astimezone(UTC) - _BACKDATE)
-        .not_valid_after(now.astimezone(UTC) + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _spki(key: object) -> bytes:
-    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        raise BadCertificateError("the certificate's key is neither RSA nor of an elliptic curve")
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def _pem(cert: x509.Certificate) -> str:
-    return cert.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -28,8 +29,7 @@ from hunqi.gateway.model import (
     RouteTable,
     Target,
 )
-from hunqi.gateway.render import CLUSTERS, LISTENERS, render
-from hunqi.gateway.render.common import JSON
+from hunqi.gateway.render import CLUSTERS, LISTENERS, Renderer
 
 _FIRST: Final = ("eds/", "sds/")
 _LAST: Final = ("rds/", LISTENERS)
@@ -49,7 +49,10 @@ class Envoy:
         self._files = ResourceFiles(folder)
         self._lock = asyncio.Lock()
         self._wanted: RouteTable | None = None
-        self._rendered: dict[str, list[JSON]] = {}
+        self._renderer = Renderer(place)
+        self._rendered: dict[str, tuple[str, ...]] = {}
+        self._clusters: tuple[str, ...] | None = None
+        """The clusters that were written last; unknown until read."""
         self._cold: frozenset[str] = frozenset()
         self._warm: frozenset[str] = frozenset()
         """Clusters that Envoy was once seen to have and that are still asked for."""
@@ -71,7 +74,7 @@ class Envoy:
         Raises ``OSError``, ``TooManyFilesError``.
         """
         async with self._lock:
-            rendered = await asyncio.to_thread(render, table, self._place)
+            rendered = await asyncio.to_thread(self._renderer.render, table)
             # Those that are going are watched until they have gone.
             await asyncio.to_thread(make_room, len(rendered.keys() | self._files.versions.keys()))
             self._settled = False
@@ -129,16 +132,22 @@ class Envoy:
                 self._files.write(path, resources)
         self._files.write(CLUSTERS, self._with_leaving(self._rendered[CLUSTERS]))
 
-    def _with_leaving(self, clusters: list[JSON]) -> list[JSON]:
+    def _with_leaving(self, clusters: tuple[str, ...]) -> tuple[str, ...]:
         """Clusters that routes in force may still name stay until those routes have gone."""
-        named = {each["name"] for each in clusters}
-        leaving = [each for each in self._files.read(CLUSTERS) if each["name"] not in named]
-        return [*clusters, *leaving]
+        if self._clusters is None:
+            self._clusters = tuple(json.dumps(each, separators=(",", ":")) for each in self._files.read(CLUSTERS))
+        news, before = frozenset(clusters).difference(self._clusters), self._clusters
+        if gone := frozenset(before).difference(clusters):
+            named = {json.loads(each)["name"] for each in news}
+            leaving = [each for each in before if each in gone and json.loads(each)["name"] not in named]
+            clusters = (*clusters, *leaving) if leaving else clusters
+        self._clusters = clusters
+        return clusters
 
     def _write_routes(self) -> None:
         rendered = self._rendered
         if self._cold and self._wanted:
-            rendered = render(without(self._wanted, self._cold), self._place)
+            rendered = self._renderer.render(without(self._wanted, self._cold))
         for stage in _LAST:
             for path, resources in rendered.items():
                 if path.startswith(stage):
@@ -146,7 +155,8 @@ class Envoy:
 
     def _tidy(self) -> bool:
         """Remove what the routes in force do not name; return whether there was anything."""
-        changed = self._files.write(CLUSTERS, self._rendered[CLUSTERS])
+        self._clusters = self._rendered[CLUSTERS]
+        changed = self._files.write(CLUSTERS, self._clusters)
         gone = self._files.keep(self._rendered.keys())
         return changed or bool(gone)
 

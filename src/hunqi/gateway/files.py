@@ -1,7 +1,8 @@
 """Envoy's configuration as files (file xDS): each is replaced by a rename, so that Envoy reads the old or the new one.
 
-A file whose content is the same is not written again. Its version is a digest of the content; Envoy tells it back
-(``admin``), which is how we know what is in force. Files hold private keys: they and their folder are the owner's only.
+A file whose content is the same is not written again, and not even read if it is the very same value.
+Its version is a digest of the content; Envoy tells it back (``admin``), which is how we know what is in force. Files
+hold private keys: they and their folder are the owner's only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class ResourceFiles:
         """``folder`` is made if it is not there; what lies in it is taken as written."""
         self._folder = folder
         self._versions: dict[str, str] = {}
+        self._last: dict[str, Sequence[str]] = {}
         for each in (folder, *(folder / name for name in FOLDERS)):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._there():
@@ -35,16 +37,21 @@ class ResourceFiles:
         """Path below the folder → version of what lies there."""
         return self._versions
 
-    def write(self, path: str, resources: Sequence[JSON]) -> bool:
-        """Write ``resources`` to ``path``; return whether that changed anything. Raises ``OSError``."""
-        body = json.dumps(resources, separators=(",", ":"))
-        version = hashlib.sha256(body.encode()).hexdigest()[:16]
-        if self._versions.get(path) == version:
+    def write(self, path: str, resources: Sequence[str]) -> bool:
+        """Write ``resources`` (each JSON) to ``path``; return whether that changed anything. Raises ``OSError``."""
+        if self._last.get(path) is resources:
             return False
-        text = f'{{"version_info":"{version}","resources":{body}}}\n'
-        write_atomic(self._folder / path, text.encode(), mode=0o600, durable=False)
-        self._versions[path] = version
-        return True
+        body = f"[{','.join(resources)}]".encode()
+        version = hashlib.sha256(body).hexdigest()[:16]
+        changed = self._versions.get(path) != version
+        if changed:
+            text = b'{"version_info":"%b","resources":%b}\n' % (version.encode(), body)
+            write_atomic(self._folder / path, text, mode=0o600, durable=False)
+            self._versions[path] = version
+        # Only what cannot change any more is known again by its identity.
+        if isinstance(resources, tuple):
+            self._last[path] = resources
+        return changed
 
     def read(self, path: str) -> list[JSON]:
         """Return the resources at ``path``; none if there are none that can be read."""
@@ -59,6 +66,7 @@ class ResourceFiles:
         for path in gone:
             (self._folder / path).unlink(missing_ok=True)
             del self._versions[path]
+            self._last.pop(path, None)
         return gone
 
     def _there(self) -> list[str]:

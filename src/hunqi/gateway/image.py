@@ -7,13 +7,14 @@ library) is another image.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +22,8 @@ from typing import IO, ClassVar, Final, Protocol
 
 import envoy
 
-from hunqi.engine.errors import NotFoundError
+from hunqi.engine.errors import InUseError, NotFoundError
+from hunqi.engine.model import Image
 from hunqi.errors import DependencyError, UserError
 
 REPOSITORY: Final = "hunqi/gateway"
@@ -56,6 +58,18 @@ class Images(Protocol):
         self, tar: AsyncIterable[bytes], *, repository: str, tag: str, changes: Sequence[str] = ()
     ) -> str:
         """Make an image of a root file system and return its id."""
+        ...
+
+
+class StoredImages(Protocol):
+    """What lies on a node (``hunqi.engine.images.Images`` is one)."""
+
+    async def list(self, *, references: Iterable[str] | None = None) -> Sequence[Image]:
+        """Return the images that match a reference."""
+        ...
+
+    async def remove(self, image: str, /) -> None:
+        """Remove a name, and the image with its last one. Raises ``NotFoundError``, ``InUseError``."""
         ...
 
 
@@ -113,6 +127,21 @@ async def ensure_image(images: Images, parts: Parts, *, folder: Path | None = No
             await asyncio.to_thread(_write_tar, parts.files, file)
             await images.import_tar(_pieces(file), repository=REPOSITORY, tag=parts.tag)
     return parts.reference
+
+
+async def remove_old_images(images: StoredImages, *, current: str) -> tuple[str, ...]:
+    """Remove gateways' images but ``current`` and the newest other one (for the way back); return those removed.
+
+    One that a container still uses is left for the next time. Raises the engine's errors.
+    """
+    found = await images.list(references=[REPOSITORY])
+    dated = sorted(((each.created, tag) for each in found for tag in each.tags if tag != current), reverse=True)
+    removed: list[str] = []
+    for _, tag in dated[1:]:
+        with contextlib.suppress(InUseError, NotFoundError):
+            await images.remove(tag)
+            removed.append(tag)
+    return tuple(removed)
 
 
 async def _libraries(program: Path) -> list[Path]:

@@ -32,6 +32,8 @@ class Stand:
     """The Envoy that is to serve."""
     envoys: Mapping[str, Container]
     """All running Envoys of ours by their ``hash``."""
+    pid: int | None = None
+    """The process of the wanted one, if it has run for a while."""
 
 
 class Keeper:
@@ -91,6 +93,7 @@ class Keeper:
         """Start the wanted Envoy if it does not run, anew if it has lost the sandbox's namespace."""
         box = envoy_box(self._settings, edge, image, sandbox.id)
         found = await self._find(box.name)
+        pid = None
         if found is None:
             await self._create(box)
             await self._docker.containers.start(box.name)
@@ -100,8 +103,10 @@ class Keeper:
             _log.warning("the gateway's sandbox has been restarted: its Envoy is, too")
             await self._docker.containers.stop(box.name, grace_s=0)
             await self._docker.containers.start(box.name)
+        else:
+            pid = found.pid
         running = {each.labels[LABEL_HASH]: each for each in await self._envoys() if LABEL_HASH in each.labels}
-        return Stand(sandbox=sandbox, wanted=box, envoys=running)
+        return Stand(sandbox=sandbox, wanted=box, envoys=running, pid=pid)
 
     async def remove_envoy(self, digest: str) -> None:
         """End an Envoy that is not wanted any more, running or not."""

@@ -21,9 +21,10 @@ from hunqi.errors import HunqiError
 from hunqi.gateway.admin import AdminUnreachableError
 from hunqi.gateway.boxes import DRAIN_S, GatewaySettings, envoy_box
 from hunqi.gateway.hold import Holds
-from hunqi.gateway.image import ensure_image, find_parts
+from hunqi.gateway.image import ensure_image, find_parts, remove_old_images
 from hunqi.gateway.instance import Instance, folder_of, merge, open_instance, prepare
 from hunqi.gateway.keeper import Keeper, Stand
+from hunqi.gateway.lightening import Lightness
 from hunqi.gateway.model import Edge, EndpointState, GatewayReport, RouteTable
 from hunqi.gateway.ports import Ports, PortsFailedError, wanted_ports
 
@@ -51,10 +52,13 @@ class NodeGateway:
         self._table: RouteTable | None = None
         self._ports = Ports(settings.enter)
         self._ports_checked = 0.0
+        self._lightness = Lightness()
         self._instances: dict[str, Instance] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
         self._draining: dict[str, float] = {}
         self._wanted = ""
+        self._untidy = True
+        """Whether images of other gateways may lie on the node."""
         self._problem = "it waits for its first table"
         self._dirty = asyncio.Event()
 
@@ -121,10 +125,12 @@ class NodeGateway:
             await prepare(self._settings, box.hash, edge, table)
         stand = await self._keeper.envoy(sandbox, edge, image)
         await self._adopt(stand, table)
+        await self._lightness.keep(stand.pid, now=time.monotonic())
         problems = await self._keeper.join(sandbox, table.networks)
         problems += await self._lead_ports(sandbox, table)
         await self._retire(stand)
         await self._leave(sandbox, table)
+        await self._tidy_images(stand, image)
         return "; ".join(problems)
 
     async def _ensure_image(self) -> str:
@@ -173,6 +179,14 @@ class NodeGateway:
         for digest in await self._keeper.dead_envoys():
             if digest != stand.wanted.hash:
                 await self._forget(digest)
+
+    async def _tidy_images(self, stand: Stand, image: str) -> None:
+        """Once the wanted Envoy is the only one: images of those before are not needed any more."""
+        alone = set(stand.envoys) == {stand.wanted.hash}
+        if alone and self._untidy:
+            for each in await remove_old_images(self._docker.images, current=image):
+                _log.info("the image %s of an old gateway is removed", each)
+        self._untidy = not alone
 
     async def _forget(self, digest: str) -> None:
         await self._keeper.remove_envoy(digest)

@@ -14,12 +14,14 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
+from hunqi.apps.model import RouteSpec
 from hunqi.apps.serving import HealthReport, Serving, Waited
 from hunqi.engine.model import Snapshot
 from hunqi.errors import HunqiError
+from hunqi.gateway.faults import route_faults
 from hunqi.gateway.model import Certificate, Edge, GatewayReport, RouteTable
 from hunqi.gateway.standing import Standing, Standings
-from hunqi.gateway.table import Part, assemble, build_part, tls_hosts
+from hunqi.gateway.table import Part, as_served, assemble, build_part, tls_hosts
 
 LIVE_S: Final = 5.0
 POLL_S: Final = 2.5
@@ -152,6 +154,10 @@ class Publisher:
     def problems(self, app: str) -> tuple[str, ...]:
         """Return sentences on routes of the app that cannot be served."""
         return tuple(self._problems.get(app, ()))
+
+    def faults(self, route: RouteSpec) -> tuple[str, ...]:
+        """Return what keeps the route from being served here, each a sentence with what to do."""
+        return route_faults(as_served(route), self._edge)
 
     def reports(self) -> dict[str, GatewayReport]:
         """Return the last report of each live gateway, by node."""

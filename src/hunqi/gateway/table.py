@@ -167,7 +167,7 @@ def _endpoints(serving: Serving, backend: Backend, port: int, snapshot: Snapshot
         address = _address(task, ids, snapshot) if task.state is TaskState.RUNNING else None
         if address is None:
             continue
-        leaving = backend.name in serving.draining or task.id in serving.draining_tasks or not task.serving
+        leaving = backend.name in serving.draining or not task.serving
         state = EndpointState.DRAINING if leaving else EndpointState.SERVING
         endpoint = Endpoint(address=address, port=port, task=task.id, node=task.node_id or "", state=state)
         # Swarm gives an address to the next task as soon as the last has gone; until it says so both have it.
@@ -201,7 +201,7 @@ def _routes(serving: Serving, clusters: Collection[str]) -> list[Route]:
         Route(
             app=serving.app,
             service=name,
-            spec=_without_hosts(route),
+            spec=as_served(route),
             targets=_targets(serving, name, route.port, clusters),
             maintenance=serving.maintenance,
         )
@@ -210,8 +210,8 @@ def _routes(serving: Serving, clusters: Collection[str]) -> list[Route]:
     ]
 
 
-def _without_hosts(route: RouteSpec) -> RouteSpec:
-    """A UDP port knows no names."""
+def as_served(route: RouteSpec) -> RouteSpec:
+    """Return the route as it stands in the table: a UDP port knows no names."""
     return replace(route, hosts=()) if route.protocol is Protocol.UDP and route.hosts else route
 
 

@@ -171,6 +171,8 @@ class PeerSettings:
     listen: Address | None = None
     tls: TlsFiles | None = None
     """Certificate, key and authority of the cluster; without it peers speak plain HTTP, allowed on loopback only."""
+    names: tuple[str, ...] = ()
+    """Host names in the certificates of nodes that may ask; empty: whoever has a certificate of the authority."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +200,8 @@ class MirrorSettings:
     """``NAME=URL``: mirrors that are asked before the upstream NAME (``*`` for all)."""
     default_upstream: str = "docker.io"
     workers: int = 2
+    workers_at_rest: int | None = None
+    """So many while there is little to do; all of them otherwise and if None."""
     tls: TlsFiles | None = None
     proxies: Mapping[str, str] = field(default_factory=dict[str, str])
     """The proxy variables of the environment (``https_proxy``, ``http_proxy``, ``no_proxy``), lower case."""

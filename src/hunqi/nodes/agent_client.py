@@ -11,18 +11,22 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import aiohttp
 
 from hunqi.gateway.model import RouteTable
 from hunqi.kit.codec import CodecError, decode, dumps
 from hunqi.nodes.errors import AgentFailedError, AgentRefusedError, AgentUnreachableError, NoAgentError
-from hunqi.nodes.identity import Role
+from hunqi.nodes.identity import Role, TlsPaths, reload_context
 from hunqi.nodes.model import AgentStatus, Member, Roster
 from hunqi.nodes.wire import (
+    PROBLEM_HEADER,
+    CertificateRequests,
     DrainAnswer,
     DrainOrder,
     ExecRequest,
+    GivenCertificates,
     HealthSaid,
     ImageAnswer,
     ImageList,
@@ -39,6 +43,11 @@ WARM_S: Final = 1800.0
 STALL_S: Final = 120.0
 """Longest silence in a body that streams."""
 _SERVER_ERROR: Final = 500
+_BAD_CERTIFICATE: Final[Mapping[int, str]] = {
+    9: "its certificate is not valid yet: a clock is wrong",
+    10: "its certificate has expired, or a clock is wrong: let the machine join again, hunqi node token",
+}
+"""By OpenSSL's ``X509_V_ERR_…``."""
 _MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
@@ -76,6 +85,10 @@ class AgentClient:
         self._roster = roster
         self._session: aiohttp.ClientSession | None = None
         self._encoded: tuple[RouteTable, bytes] | None = None
+
+    def reload(self, paths: TlsPaths) -> None:
+        """Show the certificate that lies in ``paths`` now, at new connections. Raises ``IdentityError``."""
+        reload_context(self._context, paths)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -118,6 +131,14 @@ class AgentClient:
         Raises ``NoAgentError``, ``AgentUnreachableError``, ``AgentRefusedError`` and ``AgentFailedError``.
         """
         return await self._ask(node, "GET", "/v1/status", AgentStatus)
+
+    async def certificate_requests(self, node: str) -> CertificateRequests:
+        """Have the agent make new keys and return requests for their certificates. Raises the errors of ``status``."""
+        return await self._ask(node, "GET", "/v1/certificates", CertificateRequests)
+
+    async def put_certificates(self, node: str, given: GivenCertificates) -> AgentStatus:
+        """Have the agent use new certificates from now on. Raises the errors of ``status``."""
+        return await self._ask(node, "PUT", "/v1/certificates", AgentStatus, body=given)
 
     async def set_pins(self, node: str, pins: Mapping[str, str]) -> ImageAnswer:
         """Have the node's mirror keep these images (reference → why) and none of an earlier order."""
@@ -230,7 +251,11 @@ class AgentClient:
                     max_msg_size=_MAX_ANSWER,
                 )
         except aiohttp.WSServerHandshakeError as error:
-            raise AgentRefusedError(node, "agent.stream", f"the stream was refused ({error.status})") from error
+            told = unquote((error.headers or {}).get(PROBLEM_HEADER, ""))
+            code, _, message = told.partition(" ")
+            raise AgentRefusedError(
+                node, code or "agent.stream", message or f"the stream was refused ({error.status})"
+            ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(node, error) from error
         try:
@@ -259,7 +284,14 @@ def _server_name(member: Member) -> str:
 
 def _unreachable(node: str, error: BaseException) -> AgentUnreachableError:
     reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-    os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    os_error = error
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            said = f"its certificate is not taken: {cause.verify_message}"
+            reason = _BAD_CERTIFICATE.get(cause.verify_code, said)
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        os_error = error.os_error
     is_refused = isinstance(os_error, (ConnectionRefusedError, ConnectionResetError, aiohttp.ServerDisconnectedError))
     return AgentUnreachableError(node, reason, is_refused=is_refused)
 

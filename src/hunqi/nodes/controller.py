@@ -125,7 +125,7 @@ class NodeController:
         if node is None:
             raise NodeNotFoundError(name)
         if node.role == "manager" and node.state != "down":
-            raise NodeRefusedError(f"{node.hostname} is a manager: `docker node demote {node.hostname}` first")
+            raise NodeRefusedError(f"{node.hostname} is a manager: hunqi node set {node.hostname} --role worker first")
         if not keeps_quorum_without(snapshot.nodes.values(), node.id) and not force:
             raise NodeRefusedError(f"without {node.hostname} the managers have no majority: add managers first")
         return await self._mean(name, Intent.REMOVE, force=force)

@@ -110,6 +110,14 @@ def client_context(paths: TlsPaths) -> ssl.SSLContext:
     return _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), paths)
 
 
+def reload_context(context: ssl.SSLContext, paths: TlsPaths) -> None:
+    """Have a context use what the files hold now; connections that are there stay as they are.
+
+    Raises :class:`IdentityError` if the files cannot be used.
+    """
+    _load(context, paths)
+
+
 def pinned_context(ca_pem: str) -> ssl.SSLContext:
     """Return a context for clients without a certificate that trusts only the authority ``ca_pem``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

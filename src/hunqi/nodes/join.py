@@ -120,7 +120,7 @@ class Joins:
         token = await world.store.use_token(request.secret, key, now=now)
         hosts = (request.host,)
         agent_certificate = world.authority.sign(request.agent_request, Role.AGENT, hosts=hosts, now=now)
-        mirror_certificate = world.authority.sign(request.mirror_request, Role.MIRROR, hosts=hosts, now=now)
+        mirror_certificate = world.authority.sign(request.mirror_request, Role.MIRROR, name=key, hosts=hosts, now=now)
         if request.node:
             await self._admit(request, key)
         swarm = await world.swarm.inspect()

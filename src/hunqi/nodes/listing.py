@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from hunqi.engine.model import LABEL_APP, Node, Snapshot
 from hunqi.nodes.fit import quorum_warnings, reserved_on, tasks_on
 from hunqi.nodes.model import AgentStatus, Intent, NodeRecord
 
+SKEW_S: Final = 5.0
+"""Clocks that differ more are told of: logins, tokens and certificates go by them."""
+LATE_S: Final = 14 * 86400.0
+"""A certificate of ninety days is renewed thirty before its end; with so many left something is wrong."""
 _NANO: Final = 1_000_000_000
 
 
@@ -44,6 +49,16 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a node's agent said last, and by how much its clock differs; why it says nothing; when this is asked."""
+
+    status: AgentStatus | None = None
+    skew_s: float = 0.0
+    problem: str = ""
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodesView:
     """All nodes, and what is wrong with them together."""
 
@@ -57,16 +72,30 @@ def describe(
     *,
     status: Callable[[str], AgentStatus | None] = lambda _node: None,
     sentence: Callable[[str], str] = lambda _node: "",
+    skew_s: Callable[[str], float] = lambda _node: 0.0,
+    problem: Callable[[str], str] = lambda _node: "",
+    now: float = 0.0,
 ) -> NodesView:
-    """Return the nodes, managers first, then by name."""
+    """Return the nodes, managers first, then by name.
+
+    ``skew_s`` and ``problem`` are those of the roster's last round; ``now`` is in seconds since 1970.
+    """
     nodes = sorted(snapshot.nodes.values(), key=lambda each: (each.role != "manager", each.hostname))
-    views = tuple(_view(each, snapshot, records.get(each.id), status(each.id), sentence(each.id)) for each in nodes)
+    views = tuple(
+        _view(
+            each,
+            snapshot,
+            records.get(each.id),
+            Said(status=status(each.id), skew_s=skew_s(each.id), problem=problem(each.id), now=now),
+            sentence(each.id),
+        )
+        for each in nodes
+    )
     return NodesView(nodes=views, warnings=quorum_warnings(nodes))
 
 
-def _view(
-    node: Node, snapshot: Snapshot, record: NodeRecord | None, status: AgentStatus | None, sentence: str
-) -> NodeView:
+def _view(node: Node, snapshot: Snapshot, record: NodeRecord | None, said: Said, sentence: str) -> NodeView:
+    status = said.status
     reserved = reserved_on(snapshot, node.id)
     services: dict[str, int] = {}
     for service, task in tasks_on(snapshot, node.id):
@@ -95,18 +124,36 @@ def _view(
         gateway=status is not None and status.gateway,
         seen_at=record.seen_at if record else None,
         sentence=sentence,
-        warnings=_warnings(node, status, has_agent=has_agent),
+        warnings=_warnings(node, said, has_agent=has_agent),
     )
 
 
-def _warnings(node: Node, status: AgentStatus | None, *, has_agent: bool) -> tuple[str, ...]:
+def _warnings(node: Node, said: Said, *, has_agent: bool) -> tuple[str, ...]:
     found: list[str] = []
+    status = said.status
     if node.state != "ready":
         found.append(f"{node.hostname} is {node.state}: see whether it runs, and its network")
     if not has_agent:
         found.append(f"{node.hostname} has no agent: its gateway and its drains are missing; run `hunqi join` there")
     elif status is None and node.state == "ready":
-        found.append(f"the agent of {node.hostname} does not answer: see `hunqi status` there")
-    elif status is not None and status.problem:
-        found.append(f"the gateway of {node.hostname}: {status.problem}")
+        found.append(said.problem or f"the agent of {node.hostname} does not answer: see `hunqi status` there")
+    elif status is not None:
+        found += _of_agent(node, status, said)
     return tuple(found)
+
+
+def _of_agent(node: Node, status: AgentStatus, said: Said) -> list[str]:
+    found: list[str] = []
+    if status.engine:
+        found.append(f"Docker on {node.hostname}: {status.engine}")
+    if status.problem:
+        found.append(f"the gateway of {node.hostname}: {status.problem}")
+    if status.expires_at and status.expires_at - said.now < LATE_S:
+        when = datetime.fromtimestamp(status.expires_at, UTC).date()
+        found.append(f"a certificate of {node.hostname} ends on {when} and is not renewed: see the logs of control")
+    if abs(said.skew_s) > SKEW_S:
+        way = "ahead of" if said.skew_s > 0 else "behind"
+        found.append(
+            f"the clock of {node.hostname} is {abs(said.skew_s):.0f} s {way} control's: have a time service on both"
+        )
+    return found

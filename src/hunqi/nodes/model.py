@@ -19,7 +19,7 @@ class Member:
     address: str
     """``host:port`` of its agent."""
     agent: str
-    """The name in its certificate: the beginning of its key's fingerprint."""
+    """The name in its certificate, and in its mirror's: the beginning of its first key's fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,11 @@ class Roster:
 
     version: int = 0
     members: tuple[Member, ...] = ()
+
+    @property
+    def agents(self) -> frozenset[str]:
+        """The names of all agents."""
+        return frozenset(each.agent for each in self.members)
 
     def of(self, node: str) -> Member | None:
         """Return the member on the Swarm's node ``node``."""
@@ -118,3 +123,11 @@ class AgentStatus:
     draining: tuple[str, ...] = ()
     """Tasks that it has out of its gateway by itself."""
     problem: str = ""
+    expires_at: float = 0.0
+    """When the first of its certificates ends, seconds since 1970; 0 if it does not say."""
+    renew: bool = False
+    """Whether it wants new ones."""
+    clock: float = 0.0
+    """Its clock at the answer, seconds since 1970; 0 if it does not say."""
+    engine: str = ""
+    """Why its Docker is of no use now, in a sentence; empty if it answers."""

@@ -6,6 +6,7 @@ Agents tell each other of drains without control, so each must know the others; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -43,6 +44,8 @@ class Rosters:
         self._roster = Roster()
         self._statuses: dict[str, AgentStatus] = {}
         self._written: dict[str, datetime] = {}
+        self._skews: dict[str, float] = {}
+        self._problems: dict[str, str] = {}
         self._wake = asyncio.Event()
 
     def current(self) -> Roster:
@@ -52,6 +55,14 @@ class Rosters:
     def status(self, node: str) -> AgentStatus | None:
         """Return what the node's agent said of itself in the last round, None if it did not answer."""
         return self._statuses.get(node)
+
+    def skew_s(self, node: str) -> float:
+        """Return by how many seconds the node's clock was ahead of this one's in the last round, to a second or so."""
+        return self._skews.get(node, 0.0)
+
+    def problem(self, node: str) -> str:
+        """Return why the node's agent did not answer in the last round, empty if it did."""
+        return self._problems.get(node, "")
 
     def wake(self) -> None:
         """Read it anew soon: somebody joined or left."""
@@ -94,12 +105,12 @@ class Rosters:
         """Read it and see who answers, telling nobody anything: for a process that does not lead."""
         roster = await self.load()
         async with asyncio.TaskGroup() as group:
-            asked = {each.node: group.create_task(_ask(agents, each.node)) for each in roster.members}
+            asked = {each.node: group.create_task(self._look_at(agents, each.node)) for each in roster.members}
         self._statuses = {node: status for node, task in asked.items() if (status := task.result())}
 
     async def _tell_one(self, agents: Agents, node: str) -> AgentStatus | None:
         try:
-            status = await agents.status(node)
+            status = await self._ask(agents, node)
             if status.roster != self._roster.version:
                 await agents.put_roster(node, self._roster)
         except HunqiError as error:
@@ -108,9 +119,18 @@ class Rosters:
             return None
         return status
 
+    async def _look_at(self, agents: Agents, node: str) -> AgentStatus | None:
+        with contextlib.suppress(HunqiError):
+            return await self._ask(agents, node)
 
-async def _ask(agents: Agents, node: str) -> AgentStatus | None:
-    try:
-        return await agents.status(node)
-    except HunqiError:
-        return None
+    async def _ask(self, agents: Agents, node: str) -> AgentStatus:
+        asked = self._now().timestamp()
+        try:
+            status = await agents.status(node)
+        except HunqiError as error:
+            self._problems[node] = str(error)
+            raise
+        self._problems.pop(node, None)
+        if status.clock:
+            self._skews[node] = status.clock - (asked + self._now().timestamp()) / 2
+        return status

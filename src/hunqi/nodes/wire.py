@@ -13,6 +13,8 @@ from typing import Final
 
 from hunqi.gateway.model import GatewayReport
 
+PROBLEM_HEADER: Final = "Hunqi-Problem"
+"""``code message``, quoted as in a URL: a client sees no body of a refused WebSocket."""
 STDIN: Final = 0
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -51,6 +53,22 @@ class DrainAnswer:
     """``busy`` are the tasks that still had requests open when the time was over."""
 
     busy: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRequests:
+    """Requests, PEM, for new keys of a node's agent and of its mirror (empty where it keeps none)."""
+
+    agent: str
+    mirror: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenCertificates:
+    """What was signed for them, PEM."""
+
+    agent: str
+    mirror: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

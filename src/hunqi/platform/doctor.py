@@ -16,6 +16,7 @@ from typing import Final
 
 from hunqi.kit.units import show_size
 from hunqi.platform import kernel, ports
+from hunqi.platform.certificate_checks import check_certificates
 from hunqi.platform.findings import Finding, Level
 from hunqi.platform.kernel import Feature
 from hunqi.platform.settings import PlatformSettings
@@ -34,6 +35,7 @@ def examine_machine(settings: PlatformSettings, *, ours: Collection[int] = ()) -
         lambda: [check_disk(settings.data_dir, "disk")],
         lambda: [check_memory()],
         lambda: [check_clock(kernel.clock_is_synchronised())],
+        lambda: check_certificates(settings),
         lambda: [check_cgroups(kernel.cgroup_version())],
         lambda: [check_overlay(kernel.has_filesystem("overlay"))],
         lambda: [check_vxlan(kernel.has_link_kind("vxlan", "id", "4242", "dstport", "4789"))],

@@ -21,8 +21,9 @@ from hunqi.errors import UserError
 from hunqi.identity.directory import open_directory
 from hunqi.identity.registry import RegistryLogins
 from hunqi.kit.files import write_atomic
-from hunqi.nodes.authority import ClusterAuthority, make_request
-from hunqi.nodes.identity import Credential, Role, TlsPaths
+from hunqi.nodes.authority import ClusterAuthority, key_name, make_request
+from hunqi.nodes.credentials import Holding, read_holding, settle
+from hunqi.nodes.identity import Credential, IdentityError, Role, TlsPaths
 from hunqi.platform.membership import Membership, load_membership, save_membership
 from hunqi.platform.settings import LOOPBACK, PlatformSettings, write_private
 from hunqi.state.database import open_database
@@ -81,8 +82,8 @@ def make_keys(settings: PlatformSettings, membership: Membership, *, now: dateti
     authority = _authority(settings, membership.cluster, sealer, now=now)
     write_registry_key(settings, RegistryLogins(sealer).public_pem)
     hosts = [LOOPBACK, *([settings.advertise] if settings.advertise else [])]
-    issue_to(settings.agent_tls, authority, Role.AGENT, hosts=hosts, now=now)
-    issue_to(settings.mirror_tls, authority, Role.MIRROR, hosts=hosts, now=now)
+    agent = issue_to(settings.agent_tls, authority, Role.AGENT, hosts=hosts, now=now)
+    issue_to(settings.mirror_tls, authority, Role.MIRROR, hosts=hosts, now=now, name=agent)
     issue_to(settings.control_tls, authority, Role.CONTROL, hosts=hosts, now=now)
     return authority
 
@@ -94,15 +95,29 @@ def write_registry_key(settings: PlatformSettings, public_pem: str) -> None:
         write_atomic(settings.registry_key_file, public_pem.encode())
 
 
-def issue_to(paths: TlsPaths, authority: ClusterAuthority, role: Role, *, hosts: Sequence[str], now: datetime) -> None:
-    """Write a key, its certificate and the authority's, unless they are there for the same authority."""
-    present = all(path.exists() for path in (paths.cert, paths.key, paths.ca))
-    if present and paths.ca.read_text() == authority.ca_pem:
-        return
+def issue_to(
+    paths: TlsPaths, authority: ClusterAuthority, role: Role, *, hosts: Sequence[str], now: datetime, name: str = ""
+) -> str:
+    """Write a key, its certificate and the authority's, unless they are there and good; return the holder's name.
+
+    A holder that is known keeps its name; a new one gets ``name``, by default that of its key. What has merely grown
+    old is renewed where it is in use (``nodes.renewal``); what is over is made anew here.
+    """
+    settle(paths)
+    held: Holding | None = None
+    with contextlib.suppress(IdentityError):
+        held = read_holding(paths.cert)
+    if held and held.identity.cluster == authority.cluster:
+        name = held.identity.name
+        is_ours = paths.key.exists() and paths.ca.exists() and paths.ca.read_text("ascii") == authority.ca_pem
+        if is_ours and not held.over(now):
+            return name
     key, request = make_request()
+    name = name or key_name(request)
     write_private(paths.key, key)
     write_private(paths.ca, authority.ca_pem)
-    write_private(paths.cert, authority.sign(request, role, hosts=hosts, now=now))
+    write_private(paths.cert, authority.sign(request, role, name=name, hosts=hosts, now=now))
+    return name
 
 
 async def mirror_authority(settings: PlatformSettings, docker: Docker, membership: Membership) -> None:

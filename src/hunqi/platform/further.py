@@ -28,10 +28,14 @@ def runs_control(chosen: PlatformSettings) -> bool:
     return chosen.has_control and load_membership(chosen) is not None
 
 
-async def require_ports(chosen: PlatformSettings) -> None:
-    """Raise ``PortTakenError`` where somebody else has a port that this machine's processes need to start."""
+async def require_ports(chosen: PlatformSettings, *, ours: frozenset[int] | None = None) -> None:
+    """Raise ``PortTakenError`` where somebody else has a port that this machine's processes need to start.
+
+    ``ours`` are those that they and the gateway hold already, looked for if they are not given.
+    """
     async with Docker(str(chosen.docker_socket)) as docker:
-        ports.require_free(ports.needs_of(chosen), ours=await gateway_ports(docker, chosen))
+        held = await gateway_ports(docker, chosen) if ours is None else ours
+        ports.require_free(ports.needs_of(chosen), ours=held)
 
 
 async def add_control(chosen: PlatformSettings, *, key_file: Path | None) -> PlatformSettings:

@@ -73,6 +73,8 @@ class PlatformSettings:
     """The authority's directory (a URL); None means Let's Encrypt, where ``acme_email`` is given."""
     acme_ca_file: str | None = None
     """What to trust of it instead of the system's authorities."""
+    event_days: int = 365
+    """For so long events are kept: who changed what, when and why."""
     has_control: bool = True
     """Whether control runs on this machine (a worker has none)."""
 
@@ -160,6 +162,11 @@ class PlatformSettings:
     def control_url(self) -> str:
         """Where the API answers."""
         return f"http://{self.control}"
+
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """What our own processes listen on, the gateway's left out."""
+        return frozenset({self.control.port, self.mirror.port, self.agent.port, self.mirror_peers.port})
 
 
 def _tls(directory: Path, name: str) -> TlsPaths:

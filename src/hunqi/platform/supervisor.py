@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NoReturn
 
+from hunqi.kit.memory import unmap_code
 from hunqi.platform import lock, logs
 from hunqi.platform.children import ChildSpec
 from hunqi.platform.errors import SettingsError
@@ -125,11 +126,14 @@ class Supervisor:
         return self.pace.inherit_s if holder and not _exists(holder) else 1.0
 
     def _watch(self) -> End:
-        look = time.monotonic() + self.pace.look_at_logs_s
+        look, has_settled = time.monotonic() + self.pace.look_at_logs_s, False
         while True:
             now = time.monotonic()
             if now >= look:
                 logs.rotate_all(self.settings.log_dir)
+                if not has_settled:
+                    unmap_code()
+                    has_settled = True
                 look = now + self.pace.look_at_logs_s
             self._start_due(now)
             pending = [child.due for child in self._kept if child.due is not None]

@@ -16,9 +16,10 @@ from typing import Final
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.model import LABEL_CLUSTER, EngineInfo
-from hunqi.platform import escrow, founding, ports, settings
+from hunqi.platform import doctor, escrow, founding, ports, settings
 from hunqi.platform.docker import DockerHost
 from hunqi.platform.errors import DockerMissingError
+from hunqi.platform.findings import Level
 from hunqi.platform.membership import Membership, load_membership
 from hunqi.platform.settings import PlatformSettings
 from hunqi.platform.swarm import Found, Seat, take_seat
@@ -62,14 +63,18 @@ def docker_answers(socket: Path) -> bool:
     return True
 
 
-async def prepare(chosen: PlatformSettings, tell: Tell) -> Prepared:
+async def prepare(chosen: PlatformSettings, tell: Tell, *, ours: frozenset[int] | None = None) -> Prepared:
     """Make everything ready for the supervisor, whose Docker answers already.
 
+    ``ours`` are the ports that it and its gateway hold already, looked for if they are not given.
     Raises ``UserError`` with what to do where the machine cannot be used as it is.
     """
     async with Docker(str(chosen.docker_socket)) as docker:
-        require_manager_or_none(await docker.system.info(), chosen)
-        ports.require_free(ports.needs_of(chosen), ours=await gateway_ports(docker, chosen))
+        info = await docker.system.info()
+        require_manager_or_none(info, chosen)
+        held = await gateway_ports(docker, chosen) if ours is None else ours
+        ports.require_free(ports.needs_of(chosen), ours=held)
+        _warn_of_disks(chosen, info, tell)
         seat = await take_seat(docker, chosen)
         tell(_told(seat, docker.api_version))
         membership = await founding.claim_swarm(chosen, docker, node=seat.node)
@@ -104,6 +109,13 @@ async def gateway_ports(docker: Docker, chosen: PlatformSettings) -> frozenset[i
     return frozenset(need.address.port for need in ports.gateway_needs(chosen))
 
 
+def _warn_of_disks(chosen: PlatformSettings, info: EngineInfo, tell: Tell) -> None:
+    for directory in dict.fromkeys((chosen.data_dir, Path(info.data_root or chosen.data_dir))):
+        found = doctor.check_disk(directory, "disk")
+        if found.level is Level.PROBLEM:
+            tell(f"Warning: {found.text}: {found.remedy}")
+
+
 def _told(seat: Seat, api_version: str) -> str:
-    verb = "joined the Swarm that is here" if seat.found is Found.ADOPTED else "made a Swarm of this one machine"
+    verb = "uses the Swarm that is here" if seat.found is Found.ADOPTED else "made a Swarm of this one machine"
     return f"Docker {seat.info.version} (API {api_version}) on {seat.info.name}; {verb}"

@@ -35,7 +35,7 @@ _SERVICE: Final = f"""
 - credential_spec*  Windows only
 + depends_on*  the order of the deploy
 + depends_on.*.condition  waited for before the service is started
-+ depends_on.*.restart  the service is restarted when a deploy replaces the other
++ depends_on.*.restart  the service is replaced too when a deploy or hunqi app restart replaces the other
 + depends_on.*.required  false: the other may be absent
 + deploy  see below
 - develop*  for developing; a deploy does not watch files
@@ -176,7 +176,7 @@ _DEPLOY: Final = """
 + replicas  Mode.Replicated.Replicas; of a job: how many tasks, and at a time
 + labels*  labels of the Swarm service; io.hunqi.* is refused
 - rollback_config*  a deploy that fails leaves the old revision serving; there is nothing to roll back
-+ update_config.parallelism  how many tasks are started at a time
++ update_config.parallelism  tasks replaced at a time, 0 all; stop-first ones too unless with a volume or on other ports
 - update_config.delay  the next ones are started once these are healthy
 - update_config.failure_action  a deploy that fails leaves the old revision serving
 - update_config.monitor  a task is healthy when its healthcheck and the gateway's check pass

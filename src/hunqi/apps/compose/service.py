@@ -89,7 +89,6 @@ def build_service(name: str, section: Section, top: Section, links: Links, conte
         parallelism=deploy.section("update_config").integer("parallelism") or 0,
         ready_timeout_s=seconds(own, "ready_timeout", seconds(top, "ready_timeout", _SERVICE.ready_timeout_s)),
         schedule=schedule(own),
-        restart_on_dependency=_restarts(section),
     )
 
 
@@ -194,7 +193,8 @@ def _dependencies(section: Section, context: Context) -> tuple[Dependency, ...]:
                     "depends_on", f"there is no service {show(name)}{suggest(name, services)}, or its profile is off"
                 )
             continue
-        found[name] = Dependency(service=name, condition=Condition(condition), required=required)
+        restart = inner.boolean("restart") is True
+        found[name] = Dependency(service=name, condition=Condition(condition), required=required, restart=restart)
     for key in ("links", "volumes_from"):
         for text in section.texts(key):
             name = text.partition(":")[0]
@@ -203,10 +203,6 @@ def _dependencies(section: Section, context: Context) -> tuple[Dependency, ...]:
             else:
                 found.setdefault(name, Dependency(service=name))
     return tuple(found.values())
-
-
-def _restarts(section: Section) -> bool:
-    return any(inner.boolean("restart") for _, inner in section.named("depends_on"))
 
 
 def _signal(section: Section) -> str:

@@ -7,7 +7,7 @@ import re
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
@@ -39,8 +39,14 @@ context_app = typer.Typer(
 def login(
     *,
     url: Annotated[
-        str | None,
-        typer.Option("--url", metavar="URL", help="The API's address. [default: this machine's]".replace("[", "\\[")),
+        list[str] | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="The API's address; where several managers have control, of each. [default: this machine's]".replace(
+                "[", "\\["
+            ),
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="USER", help="Asked for if left out.")] = None,
     setup: Annotated[
@@ -69,13 +75,17 @@ def login(
 
       [cyan]hunqi login --url https://hunqi.example.com --name ada[/cyan]
 
+      [cyan]hunqi login --url http://10.0.0.1:7000 --url http://10.0.0.2:7000[/cyan]
+          Control on two managers: changes find the one that leads.
+
       [cyan]pass show hunqi-ci | hunqi login --token-stdin[/cyan]
     """
     contexts = load_contexts()
     known = contexts.held.get(context or contexts.current) or contexts.chosen()
     wanted = Context(
         name=context or known.name,
-        url=(url or known.url).rstrip("/"),
+        url=(url[0] if url else known.url).rstrip("/"),
+        more=[each.rstrip("/") for each in url[1:]] if url else known.more,
         ca_file=str(ca_file.absolute()) if ca_file else known.ca_file,
     )
     if token_stdin:
@@ -138,9 +148,9 @@ def whoami(*, as_json: JsonOption = False) -> None:
       [cyan]hunqi whoami[/cyan]
     """
     context = effective()
-    me = call_api(lambda api: api.get(path_of("me")), context=context)
+    me, names = call_api(_me, context=context)
     if as_json:
-        print_json({**me, "url": context.url})
+        print_json({**me, "url": context.url, "team_names": names})
         return
     print_facts(
         {
@@ -148,11 +158,17 @@ def whoami(*, as_json: JsonOption = False) -> None:
             "at": context.url,
             "context": context.name,
             "administrator": bool(me["admin"]),
-            "teams": [f"{team} ({role})" for team, role in me["teams"].items()] or None,
+            "teams": [f"{names.get(team, team)} ({role})" for team, role in me["teams"].items()] or None,
             "apps": [f"{app} ({role})" for app, role in me["grants"].items()] or None,
             "scopes": me["scopes"] or None,
         }
     )
+
+
+async def _me(api: Api) -> tuple[Any, dict[str, str]]:
+    """Return who the caller is, and the names of teams by their ids."""
+    me = await api.get(path_of("me"))
+    return me, {each["id"]: each["name"] for each in await api.items(path_of("teams"))} if me["teams"] else {}
 
 
 @context_app.callback()

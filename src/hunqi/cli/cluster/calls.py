@@ -84,7 +84,7 @@ class Api:
 @asynccontextmanager
 async def open_api(context: Context) -> AsyncGenerator[Api]:
     """Open the API of ``context``; nothing is asked yet."""
-    async with open_client([context.url], token=context.token, tls=_tls(context)) as client:
+    async with open_client(context.urls, token=context.token, tls=_tls(context)) as client:
         yield Api(client)
 
 
@@ -97,7 +97,10 @@ def call_api(work: Callable[[Api], Coroutine[Any, Any, T]], *, context: Context 
             return await work(api)
 
     try:
-        return asyncio.run(within())
+        try:
+            return asyncio.run(within())
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
     except UnreachableError as error:
         raise ApiUnreachableError(
             f"{error}\n"
@@ -106,8 +109,14 @@ def call_api(work: Callable[[Api], Coroutine[Any, Any, T]], *, context: Context 
         ) from error
 
 
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group of tasks: the others ended because of it."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first  # pyright: ignore[reportUnknownArgumentType]  # of whatever
+
+
 def _tls(context: Context) -> ssl.SSLContext | None:
-    if not context.url.startswith("https:"):
+    if not any(url.startswith("https:") for url in context.urls):
         return None
     made = ssl.create_default_context()
     if context.ca_file:

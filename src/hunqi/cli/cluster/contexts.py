@@ -1,13 +1,14 @@
 """Which Hunqi the commands speak to, and the token they show it: kept in a private file of this user.
 
-``HUNQI_URL`` and ``HUNQI_TOKEN`` are stronger than the file, for machines that have none.
+``HUNQI_URL`` and ``HUNQI_TOKEN`` are stronger than the file, for machines that have none. A Hunqi may have several
+addresses, one of each manager with control: the one that leads is found among them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -34,12 +35,19 @@ class Context:
 
     name: str
     url: str
+    more: Sequence[str] = ()
+    """Further addresses of the same Hunqi."""
     token: str | None = field(default=None, repr=False)
     token_id: str | None = None
     """By which ``hunqi logout`` makes the token useless."""
     user: str | None = None
     ca_file: str | None = None
     """An authority to believe for an https URL, besides the machine's own."""
+
+    @property
+    def urls(self) -> list[str]:
+        """All addresses."""
+        return [self.url, *self.more]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +111,8 @@ def save_contexts(contexts: Contexts) -> None:
 def effective() -> Context:
     """Return the context in use, with what the environment says instead."""
     kept = load_contexts().chosen()
-    url, token = os.environ.get(URL_VARIABLE), os.environ.get(TOKEN_VARIABLE)
-    if url and url.rstrip("/") != kept.url.rstrip("/"):
-        kept = Context(name="environment", url=url)
+    named, token = os.environ.get(URL_VARIABLE, ""), os.environ.get(TOKEN_VARIABLE)
+    urls = [url.strip().rstrip("/") for url in named.split(",") if url.strip()]
+    if urls and urls != [url.rstrip("/") for url in kept.urls][: len(urls)]:
+        kept = Context(name="environment", url=urls[0], more=urls[1:])
     return replace(kept, url=kept.url.rstrip("/"), token=token or kept.token)

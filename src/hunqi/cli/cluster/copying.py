@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from hunqi.cli.cluster.calls import Api, call_api, path_of
 from hunqi.cli.cluster.entering import EnterError
 from hunqi.cli.cluster.given import TaskOption
 from hunqi.cli.show import out
+from hunqi.client.errors import RefusedError
 
 _PIECE: Final = 64 * 1024
 Place = tuple[str, str, str]
@@ -25,7 +25,7 @@ Place = tuple[str, str, str]
 
 def cp(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path here, or APP/SERVICE:PATH.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="A directory here, or APP/SERVICE:DIRECTORY.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A path here, or APP/SERVICE:PATH.")],
     *,
     task: TaskOption = "",
 ) -> None:
@@ -66,43 +66,67 @@ async def _get(api: Api, place: Place, target: Path, task: str) -> None:
                 spool.write(data)
         spool.seek(0)
         names = unpack(spool, target, name=PurePosixPath(path).name)
-    out().print(Text(f"copied {len(names)} files to {target}"))
+    out().print(Text(f"copied {len(names)} {'file' if len(names) == 1 else 'files'} to {target}"))
 
 
 def unpack(source: IO[bytes], target: Path, *, name: str) -> list[str]:
-    """Unpack a tar of a task below ``target``, which may name the one file itself; return the names of its files.
+    """Unpack a tar of a task below ``target``; return the names of its files.
 
-    Nothing leaves ``target``: links out of it and special files are refused (PEP 706). Raises :class:`EnterError`.
+    A ``target`` that is not there names the one file, or the directory ``name``, itself. Nothing leaves it: links out
+    of it and special files are refused (PEP 706). Raises :class:`EnterError`.
     """
     with tarfile.open(fileobj=source, mode="r:") as archive:
         members = archive.getmembers()
-        if not target.is_dir() and len(members) == 1 and members[0].isfile():
-            if not target.parent.is_dir():
-                raise EnterError(f"{target.parent} is no directory")
-            members[0].name, target = target.name, target.parent
-        elif not target.is_dir():
-            raise EnterError(f"{target} is no directory: {name} is one, or is to go into one")
+        if not target.is_dir():
+            _rename(members, target, name)
+            target = target.parent
         try:
             archive.extractall(target, members=members, filter="data")
         except (tarfile.FilterError, tarfile.TarError) as error:
             raise EnterError(f"the task sent what may not be unpacked: {error}") from error
+        except OSError as error:
+            raise EnterError(f"{error.filename or target} cannot be written: {error.strerror}") from error
         return [member.name for member in members if member.isfile()]
 
 
+def _rename(members: list[tarfile.TarInfo], target: Path, name: str) -> None:
+    """Give what came the name of ``target``, which is no directory. Raises :class:`EnterError`."""
+    if not target.parent.is_dir():
+        raise EnterError(f"{target.parent} is no directory")
+    is_file = len(members) == 1 and members[0].isfile()
+    if target.exists() and not is_file:
+        raise EnterError(f"{target} is a file, and {name} a directory")
+    for member in members:
+        first, slash, rest = member.name.partition("/")
+        if first != name and not is_file:
+            raise EnterError(f"the task sent what may not be unpacked: {member.name}")
+        member.name = target.name + (slash + rest if not is_file else "")
+
+
 async def _put(api: Api, source: Path, place: Place, task: str) -> None:
+    """Send a file or directory into a directory of a task, or a file under another name."""
     app, service, path = place
     if not source.exists():
         raise EnterError(f"{source} does not exist")
+    try:
+        await _send(api, source, place, task, name=source.resolve().name)
+    except RefusedError as error:
+        parent = PurePosixPath(path).parent
+        if error.problem_code != "task-path.not-found" or not source.is_file() or path.endswith("/"):
+            raise
+        await _send(api, source, (app, service, str(parent)), task, name=PurePosixPath(path).name)
+    out().print(Text(f"copied {source} to {app}/{service}:{path}"))
+
+
+async def _send(api: Api, source: Path, place: Place, task: str, *, name: str) -> None:
+    app, service, path = place
     with tempfile.TemporaryFile() as spool:
         with tarfile.open(fileobj=spool, mode="w") as archive:
-            archive.add(source, arcname=source.resolve().name)
-        spool.seek(0, io.SEEK_END)
-        size = spool.tell()
+            archive.add(source, arcname=name)
         spool.seek(0)
         query = _file_query(service, path, task)
         async with api.stream("PUT", path_of("apps", app, "files"), query=query, data=_pieces(spool)):
             pass
-    out().print(Text(f"copied {source} to {app}/{service}:{path} ({size:,} bytes)"))
 
 
 async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:

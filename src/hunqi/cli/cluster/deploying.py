@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from hunqi.cli.cluster import asking
 from hunqi.cli.cluster.calls import Api, call_api, path_of
-from hunqi.cli.cluster.following import follow, render_note
+from hunqi.cli.cluster.following import ENDED, follow, render_note
 from hunqi.cli.cluster.given import AppArgument, DetachOption, ReasonOption
 from hunqi.cli.cluster.moments import ago
 from hunqi.cli.cluster.project import find_project, name_of, parse_images
@@ -143,7 +144,9 @@ def rollback(
             kept = await api.items(path_of("apps", app, "revisions"))
             live = next((each["number"] for each in kept if each["live"]), None)
             older = [each["number"] for each in kept if each["retained"] and live and each["number"] < live]
-            number = max(older, default=0)
+            if not older:
+                raise asking.InputError(f"{app} has no earlier revision that is kept: hunqi app history {app}")
+            number = max(older)
         return await api.post(path_of("apps", app, "rollback"), {"revision": number, "reason": reason})
 
     follow(call_api(begin), detach=detach, as_json=as_json)
@@ -214,7 +217,12 @@ def cancel(
     """
 
     async def stop(api: Api) -> Any:
-        number = deploy or (await api.get(path_of("apps", app)))["deploy"]["id"]
+        number = deploy
+        if number is None:
+            last = (await api.get(path_of("apps", app)))["deploy"]
+            if last is None or last["state"] in ENDED:
+                raise asking.InputError(f"no deploy of {app} is under way")
+            number = last["id"]
         return await api.post(path_of("apps", app, "deploys", number, "cancel"), {"reason": reason})
 
     found = call_api(stop)

@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 import tty
+from collections import Counter
 from collections.abc import Generator
 from typing import Annotated, Any, ClassVar, Final
 
@@ -22,7 +23,7 @@ from rich.text import Text
 
 from hunqi.cli.cluster.calls import Api, call_api, path_of
 from hunqi.cli.cluster.given import AppArgument, DetachOption, ReasonOption, TaskOption
-from hunqi.cli.cluster.logs import plain
+from hunqi.cli.cluster.logs import plain, require_service
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json
 from hunqi.errors import DependencyError, HunqiError, UserError
@@ -33,6 +34,7 @@ STDERR: Final = 2
 _PIECE: Final = 64 * 1024
 _RUN_ENDED: Final = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 _LOOK_S: Final = 0.5
+_PORTS: Final = 65536
 
 ServiceArgument = Annotated[str, typer.Argument(metavar="SERVICE")]
 
@@ -125,7 +127,8 @@ def run(
     elif detach:
         out().print(Text(f"run {found['id']} has begun"))
     elif found["state"] != "succeeded":
-        Console(stderr=True).print(Text(f"the run {found['state']}", style="red"))
+        code = f" with exit code {found['exit_code']}" if found["exit_code"] else ""
+        Console(stderr=True).print(Text(f"the run {found['state']}{code}", style="red"))
     raise typer.Exit(0 if detach or found["state"] == "succeeded" else found["exit_code"] or 1)
 
 
@@ -146,8 +149,15 @@ def port_forward(
     here, _, there = ports.rpartition(":")
     if not there.isdecimal() or (here and not here.isdecimal()):
         raise EnterError(f"{ports!r} is not [HERE:]THERE, such as 15432:5432")
+    if not 0 < int(there) < _PORTS or not int(here or 0) < _PORTS:
+        raise EnterError(f"{ports!r}: a port is a number from 1 to {_PORTS - 1}")
     path, query = path_of("apps", app, "forward"), {"service": service, "task": task, "port": int(there)}
-    call_api(lambda api: _forward(api, path, query, int(here or there)))
+
+    async def work(api: Api) -> None:
+        await require_service(api, app, service)
+        await _forward(api, path, query, int(here or there))
+
+    call_api(work)
 
 
 async def _pump(socket: aiohttp.ClientWebSocketResponse, *, has_tty: bool) -> int:
@@ -237,18 +247,36 @@ def _raw_terminal(*, active: bool) -> Generator[None]:
 
 
 async def _follow_run(api: Api, app: str, number: str, *, quiet: bool) -> Any:
+    """Show what a run writes until it has ended, and return it; Docker does not say that nothing more will come."""
     path = path_of("apps", app, "runs", number)
+    shown = Counter[str]()
+    async with asyncio.TaskGroup() as tasks:
+        following = None if quiet else tasks.create_task(_show_run(api, path, shown, follow=True))
+        while True:
+            found = await api.get(path)
+            if found["state"] in _RUN_ENDED:
+                break
+            await asyncio.sleep(_LOOK_S)
+        if following is not None:
+            following.cancel()
     if not quiet:
-        async with api.lines(f"{path}/logs", follow=True) as lines:
+        await _show_run(api, path, shown, follow=False)
+    return found
+
+
+async def _show_run(api: Api, path: str, shown: Counter[str], *, follow: bool) -> None:
+    """Write the lines of a run but the first ``shown`` of each stream, and count them there."""
+    passed = Counter[str]()
+    with contextlib.suppress(DependencyError):  # how the run ended is asked for beside
+        async with api.lines(f"{path}/logs", follow=follow) as lines:
             async for line in lines:
-                stream = sys.stderr if line["stream"] == "stderr" else sys.stdout
+                passed[name := str(line["stream"])] += 1
+                if passed[name] <= shown[name]:
+                    continue
+                shown[name] += 1
+                stream = sys.stderr if name == "stderr" else sys.stdout
                 stream.write(plain(str(line["text"])) + "\n")
                 stream.flush()
-    while True:
-        found = await api.get(path)
-        if found["state"] in _RUN_ENDED:
-            return found
-        await asyncio.sleep(_LOOK_S)
 
 
 def _environment(texts: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Final
@@ -84,7 +85,7 @@ def explain(deploy: JSON) -> str:
     """Return why a deploy did not succeed: the failing task's exit code, last lines and health, and what to try."""
     problem: JSON = deploy.get("problem") or {}
     lines = [str(problem.get("message") or deploy.get("sentence") or f"the deploy was {deploy['state']}")]
-    if problem.get("exit_code") is not None:
+    if problem.get("exit_code"):  # 0 is also what a task that still runs has
         lines.append(f"  exit code {problem['exit_code']}")
     if problem.get("health"):
         lines += ["  its healthcheck said:", *(f"    {line}" for line in str(problem["health"]).splitlines()[-5:])]
@@ -111,7 +112,7 @@ class Progress:
     """Shows the services of a deploy; nothing if ``quiet``."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
         self._quiet = quiet
         self._live = None if quiet or not self._console.is_terminal else Live(console=self._console, transient=True)
         self._told: dict[str, str] = {}

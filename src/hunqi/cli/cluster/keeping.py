@@ -16,7 +16,7 @@ from hunqi.cli.cluster.calls import Api, call_api, path_of
 from hunqi.cli.cluster.following import follow
 from hunqi.cli.cluster.given import AppArgument, DetachOption, ReasonOption
 from hunqi.cli.cluster.moments import ago
-from hunqi.cli.cluster.operating import route_text
+from hunqi.cli.cluster.operating import print_problems, route_text
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json, print_rows
 from hunqi.client.project import read_env_file
@@ -143,6 +143,9 @@ def env_rm(
 
       [cyan]hunqi env rm shop SHOP_NAME[/cyan]
     """
+    kept = {each["name"] for each in call_api(lambda api: api.items(path_of("apps", app, "env")))}
+    if missing := [name for name in names if name not in kept]:
+        raise asking.InputError(f"nothing is kept for {app} under {', '.join(missing)}: hunqi env ls {app}")
     _put_env(app, dict.fromkeys(names), reason, f"{', '.join(names)}: forgotten", detach=detach, as_json=as_json)
 
 
@@ -213,13 +216,16 @@ def route_ls(
       [cyan]hunqi route ls[/cyan]
     """
 
-    async def read(api: Api) -> list[dict[str, Any]]:
-        apps = [app] if app else [each["name"] for each in await api.items(path_of("apps"))]
-        return [{"app": name, **each} for name in apps for each in await api.items(path_of("apps", name, "routes"))]
+    async def read(api: Api) -> tuple[list[Any], list[dict[str, Any]]]:
+        apps = [await api.get(path_of("apps", app))] if app else await api.items(path_of("apps"))
+        names = [each["name"] for each in apps]
+        routes = [(name, each) for name in names for each in await api.items(path_of("apps", name, "routes"))]
+        return apps, [{"app": name, **each} for name, each in routes]
 
-    found = call_api(read)
+    apps, found = call_api(read)
     if as_json:
-        print_json({"routes": found})
+        problems = {each["name"]: each["problems"] for each in apps if each.get("problems")}
+        print_json({"routes": found, "problems": problems})
         return
     rows = [
         {
@@ -232,6 +238,8 @@ def route_ls(
         for each in found
     ]
     print_rows(rows, empty="nothing is routed")
+    for each in apps:
+        print_problems(each)
 
 
 @route_app.command("rm")

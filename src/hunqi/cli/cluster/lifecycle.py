@@ -16,7 +16,7 @@ from hunqi.cli.cluster.calls import call_api, path_of
 from hunqi.cli.cluster.given import ReasonOption, YesOption
 from hunqi.cli.cluster.options import PlatformDataOption, chosen_settings, data_dir
 from hunqi.cli.cluster.starting import start_and_wait, start_anew, teller
-from hunqi.cli.cluster.up import AdvertiseOption, AgentOption, ControlOption, DockerOption
+from hunqi.cli.cluster.up_options import AdvertiseOption, AgentOption, ControlOption, DockerOption
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json
 from hunqi.kit.units import show_size
@@ -58,7 +58,11 @@ def join(
     chosen = replace(held, **{name: value for name, value in given.items() if value is not None})
     running = read_status(chosen)
     if running is not None:
-        raise AlreadyRunningError(f"Hunqi runs already on {directory} (process {running.pid})", pid=running.pid)
+        raise AlreadyRunningError(
+            f"Hunqi runs already on {directory} (process {running.pid}): a machine joins one cluster, once; "
+            "hunqi status says how it is",
+            pid=running.pid,
+        )
     piped = token == _STDIN
     secret = token if token and not piped else asking.secret("Join token", from_stdin=piped, option=_STDIN)
     tell = teller(quiet=as_json)

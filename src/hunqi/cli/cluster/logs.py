@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import select
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
+from hunqi.apps.errors import ServiceNotFoundError
 from hunqi.cli.cluster import asking
 from hunqi.cli.cluster.calls import Api, call_api, path_of
 from hunqi.cli.cluster.given import AppArgument, ServicesOption
@@ -20,6 +23,7 @@ from hunqi.cli.show import out
 from hunqi.kit.units import UnitError, parse_duration
 
 _COLOURS: Final = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
+_READER_S: Final = 0.5
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 """What would move the cursor or do worse in the terminal of whoever reads; colours of the app go too."""
 
@@ -56,14 +60,43 @@ def logs(
         "removed": removed,
     }
     show = _json_line if as_json else _Painter(timestamps=timestamps).line
-    call_api(lambda api: print_lines(api, path_of("apps", app, "logs"), query, show))
+
+    async def work(api: Api) -> None:
+        for name in [] if removed else service or []:
+            await require_service(api, app, name)
+        await print_lines(api, path_of("apps", app, "logs"), query, show)
+
+    call_api(work)
 
 
 async def print_lines(api: Api, path: str, query: Mapping[str, Any], show: Any) -> None:
-    """Print each line of a stream as it comes."""
-    async with api.lines(path, **query) as lines:
-        async for line in lines:
-            show(line)
+    """Print each line of a stream as it comes. Raises ``BrokenPipeError`` once nobody reads them."""
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(_watch_reader())
+        async with api.lines(path, **query) as lines:
+            async for line in lines:
+                show(line)
+        watching.cancel()
+
+
+async def require_service(api: Api, app: str, service: str) -> None:
+    """Raise ``ServiceNotFoundError``, with the nearest name, unless the app has such a service."""
+    names = [str(each["name"]) for each in (await api.get(path_of("apps", app)))["services"]]
+    if service not in names:
+        raise ServiceNotFoundError.among(app, service, names)
+
+
+async def _watch_reader() -> None:
+    """Raise ``BrokenPipeError`` when the reader of standard output is gone, though nothing is written."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return
+    while True:
+        if any(happened & select.POLLERR for _, happened in poll.poll(0)):
+            raise BrokenPipeError
+        await asyncio.sleep(_READER_S)
 
 
 def _json_line(line: Mapping[str, Any]) -> None:

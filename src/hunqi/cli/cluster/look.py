@@ -80,7 +80,7 @@ def doctor(*, data: PlatformDataOption = None, as_json: JsonOption = False) -> N
 def _own_ports(chosen: PlatformSettings) -> set[int]:
     if read_status(chosen) is None:
         return set()
-    return {chosen.control.port, chosen.mirror.port, chosen.agent.port, chosen.mirror_peers.port}
+    return set(chosen.own_ports)
 
 
 def _facts(

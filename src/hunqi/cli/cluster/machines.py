@@ -119,7 +119,7 @@ def node_drain(
     if as_json:
         print_json(found)
     else:
-        out().print(Text(f"{found['name']}: {found['sentence'] or 'is empty'}"))
+        out().print(Text(f"{found['name']}: {found['sentence'] or ('is being emptied' if detach else 'is empty')}"))
 
 
 @node_app.command("activate")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from hunqi.config import FlagValue, load_mirror_settings, process_inputs
 from hunqi.kit import codec
 from hunqi.mirror.settings import MirrorSettings
+from hunqi.nodes.identity import Role
 from hunqi.nodes.model import Roster
 from hunqi.platform.children import Mains
 from hunqi.platform.settings import PlatformSettings
+
+_WORKERS_AT_REST: Final = 1
+"""A machine's mirror has its engine and the other machines for clients: mostly it is asked nothing."""
 
 
 def all_mains() -> Mains:
@@ -20,7 +27,7 @@ def run_mirror(settings: PlatformSettings) -> int:
     from hunqi.app import serve_mirror
 
     def load() -> MirrorSettings:
-        return load_mirror_settings(process_inputs(mirror_flags(settings)))
+        return replace(load_mirror_settings(process_inputs(mirror_flags(settings))), workers_at_rest=_WORKERS_AT_REST)
 
     return serve_mirror(load(), reload=load)
 
@@ -57,15 +64,24 @@ def mirror_flags(settings: PlatformSettings) -> dict[str, FlagValue]:
         "peers.tls.key": str(tls.key),
         "peers.tls.ca": str(tls.ca),
     }
-    peers = peers_of(settings)
+    peers, names = peers_of(settings), names_of(settings)
+    flags |= {"peers.names": names} if names else {}
     return flags | {"peers.urls": peers} if peers else flags
 
 
 def peers_of(settings: PlatformSettings) -> list[str]:
     """Return the addresses of the other machines' mirrors: all machines of a cluster use one port for them."""
-    try:
-        roster = codec.loads(Roster, settings.roster_file.read_text(encoding="utf-8"))
-    except (OSError, codec.CodecError):
-        return []
-    hosts = [member.address.rpartition(":")[0] for member in roster.members]
+    hosts = [member.address.rpartition(":")[0] for member in _roster(settings).members]
     return [f"https://{host}:{settings.peers_port}" for host in hosts if host and host != settings.advertise]
+
+
+def names_of(settings: PlatformSettings) -> list[str]:
+    """Return the names in the certificates of all machines' mirrors: whoever left the cluster is not among them."""
+    return [f"{member.agent}.{Role.MIRROR}.hunqi" for member in _roster(settings).members]
+
+
+def _roster(settings: PlatformSettings) -> Roster:
+    try:
+        return codec.loads(Roster, settings.roster_file.read_text(encoding="utf-8"))
+    except (OSError, codec.CodecError):
+        return Roster()

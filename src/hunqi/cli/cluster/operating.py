@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final
@@ -89,13 +90,14 @@ def show(app: AppArgument, *, as_json: JsonOption = False) -> None:
             "changed": ago(found["updated_at"]),
         }
     )
+    print_problems(found)
     services = [
         {
             "service": each["name"],
             "tasks": f"{each['running']}/{each['wanted']}",
             "healthy": "-" if each["healthy"] is None else each["healthy"],
             "revision": each["revision"],
-            "image": each["image"],
+            "image": short_image(each["image"]),
             "routes": ", ".join(map(route_text, each["routes"])),
             "": each["sentence"],
         }
@@ -136,7 +138,7 @@ def scale(
         found = await api.post(path_of("apps", app, "scale"), {"replicas": replicas, "reason": reason})
         return found if detach else await _settle(api, app, lambda now: _has_scaled(now, replicas))
 
-    _told(call_api(work), f"{app} is scaled: {' '.join(services)}", as_json=as_json)
+    _told(call_api(work), f"{app} is {'being ' if detach else ''}scaled: {' '.join(services)}", as_json=as_json)
 
 
 def restart(
@@ -166,8 +168,17 @@ def stop(
 
       [cyan]hunqi app stop shop[/cyan]
     """
-    found = _change(app, "stop", reason, detach=detach, until=lambda now: now["state"] == "stopped")
-    _told(found, f"{app} is stopped", as_json=as_json)
+
+    async def work(api: Api) -> Any:
+        found = await api.post(path_of("apps", app, "stop"), {"reason": reason})
+        if detach:
+            return found
+        found = await _settle(api, app, lambda now: now["state"] == "stopped")
+        await _until_ended(api, app)
+        return found
+
+    found = call_api(work)
+    _told(found, f"{app} is {'being ' if detach else ''}stopped", as_json=as_json)
 
 
 def start(
@@ -180,7 +191,7 @@ def start(
       [cyan]hunqi app start shop[/cyan]
     """
     found = _change(app, "start", reason, detach=detach, until=lambda now: now["state"] == "running")
-    _told(found, f"{app} runs", as_json=as_json)
+    _told(found, f"{app} is being started" if detach else f"{app} runs", as_json=as_json)
 
 
 def rm(
@@ -249,6 +260,18 @@ def events(
     call_api(lambda api: _show_events(api, app, follow=follow, as_json=as_json))
 
 
+def print_problems(app: JSON) -> None:
+    """Print which routes of an app the gateways do not serve, and why."""
+    for each in app.get("problems", ()):
+        out().print(Text(f"{app['name']}: {each}", style="red"))
+
+
+def short_image(image: str) -> str:
+    """Return an image as a terminal shows it: of its digest the beginning, as Docker does."""
+    name, at, digest = image.partition("@sha256:")
+    return f"{name}@{digest[:12]}" if at and sys.stdout.isatty() else image
+
+
 def route_text(route: JSON) -> str:
     """Return a route in a word: ``shop.example.com/api`` or ``tcp 20001``."""
     if route.get("tcp_port"):
@@ -299,6 +322,18 @@ async def _settle(api: Api, app: str, done: Done) -> Any:
                 raise NotSettledError(f"{app} is not there after {_SETTLE_S:.0f} s: {now['sentence']}; it goes on")
             shown.update(Text(f"{app}: {now['sentence'] or now['state']}"))
             await asyncio.sleep(_LOOK_S)
+
+
+async def _until_ended(api: Api, app: str) -> None:
+    """Wait for the last of the app's tasks: what is drained runs on for a while. Raises :class:`NotSettledError`."""
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        tasks = await api.items(path_of("apps", app, "tasks"))
+        if not any(task["state"] == "running" for task in tasks):
+            return
+        if time.monotonic() > deadline:
+            raise NotSettledError(f"tasks of {app} still run after {_SETTLE_S:.0f} s: hunqi app show {app}")
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _until_gone(api: Api, app: str) -> None:

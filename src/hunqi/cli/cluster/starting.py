@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,11 @@ from hunqi.platform.status import read_status
 
 if TYPE_CHECKING:
     from hunqi.platform.up import Tell
+
+
+def program_name() -> str:
+    """Return what to type for this program: its path where it is not in ``PATH``, as after ``make up``."""
+    return "hunqi" if shutil.which("hunqi") else sys.argv[0]
 
 
 def teller(*, quiet: bool) -> Tell:

@@ -1,6 +1,7 @@
 """The supervisor as a program of its own, without the command line's libraries: ``python -m …supervised DIR``.
 
-What more than one of its children uses is imported before they are forked, so that its memory is there once.
+What mirror and agent use is imported before they are forked, so that its memory is there once; control's own libraries
+are not, for a machine without control would keep them for nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +20,20 @@ from hunqi.platform.children import children_of
 from hunqi.platform.settings import PlatformSettings, load
 from hunqi.platform.supervisor import End, Supervisor
 
-_SHARED: Final = ("asyncio", "ssl", "aiohttp", "aiohttp.web", "cryptography.x509", "hunqi.gateway.model")
+SHARED: Final = (
+    "hunqi.app",
+    "hunqi.mirror.process.supervisor",
+    "hunqi.mirror.process.fetcher",
+    "hunqi.mirror.process.worker",
+    "hunqi.agent.main",
+    "hunqi.platform.membership",
+)
 
 
 def supervise(settings: PlatformSettings) -> End:
     """Keep this machine's processes until a signal says otherwise. Raises ``AlreadyRunningError``."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    for name in _SHARED:
+    for name in SHARED:
         importlib.import_module(name)
     return Supervisor(settings=settings, children=children_of(settings, all_mains()), version=version("hunqi")).run()
 

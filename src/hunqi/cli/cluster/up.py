@@ -6,33 +6,49 @@ import asyncio
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from hunqi.cli.cluster.options import PlatformDataOption, chosen_settings, data_dir
 from hunqi.cli.cluster.starting import start_and_wait, start_anew, teller
+from hunqi.cli.cluster.up_options import (
+    AcmeCaOption,
+    AcmeDirectoryOption,
+    AcmeEmailOption,
+    AdvertiseOption,
+    AgentOption,
+    ControlOption,
+    DatabaseOption,
+    DockerOption,
+    HttpOption,
+    HttpsOption,
+    KeyOption,
+    MirrorOption,
+    PeersOption,
+    ProxiesOption,
+    ProxyProtocolOption,
+    ReadyOption,
+    TcpOption,
+)
+from hunqi.cli.cluster.up_telling import print_setup_token, tell_member, tell_running, tell_started
 from hunqi.cli.options import JsonOption
 from hunqi.cli.show import out, print_json
-from hunqi.platform import launch, settings
+from hunqi.platform import launch, ports, settings
 from hunqi.platform.children import ChildMain
 from hunqi.platform.errors import AlreadyRunningError, SettingsError
 from hunqi.platform.settings import Address, PlatformSettings
-from hunqi.platform.status import PlatformStatus, read_status
+from hunqi.platform.status import read_status
 
-if TYPE_CHECKING:
-    from hunqi.platform.up import Prepared
-
-_LISTEN: Final = "Where it listens"
-_CERTIFICATES: Final = "Certificates"
+_FIXED: Final = {"database_url": "--database-file", "docker_socket": "--docker"}
+"""What cannot change under a platform that runs: it would work on one thing and remember the other."""
 
 HELP: Final = """Start the platform on this machine: accelerator, control, agent and gateway, under one supervisor.
 
 Adopts the Swarm that is there, or makes one of this machine alone. Call it again at any time: what runs is left
-alone. What you choose here is kept in DIR/platform.json.
+alone, unless you choose something else; then its processes start anew, and apps go on serving. What you choose is kept
+in DIR/platform.json.
 
 [bold]Examples[/bold]
 
@@ -48,107 +64,6 @@ alone. What you choose here is kept in DIR/platform.json.
   [cyan]hunqi up --database-file db.url --key-file cluster.key[/cyan]
       On a manager that has joined: control here too, by the cluster's PostgreSQL.
 """
-
-ControlOption = Annotated[
-    str | None, typer.Option("--control", metavar="ADDRESS", help="The API's.", rich_help_panel=_LISTEN)
-]
-MirrorOption = Annotated[
-    str | None, typer.Option("--mirror", metavar="ADDRESS", help="The accelerator's.", rich_help_panel=_LISTEN)
-]
-PeersOption = Annotated[
-    int | None,
-    typer.Option("--peers-port", metavar="PORT", help="For other machines' accelerators.", rich_help_panel=_LISTEN),
-]
-AgentOption = Annotated[
-    int | None, typer.Option("--agent-port", metavar="PORT", help="For control's calls.", rich_help_panel=_LISTEN)
-]
-HttpOption = Annotated[
-    int | None, typer.Option("--http-port", metavar="PORT", help="The gateway's.", rich_help_panel=_LISTEN)
-]
-HttpsOption = Annotated[
-    int | None, typer.Option("--https-port", metavar="PORT", help="The gateway's.", rich_help_panel=_LISTEN)
-]
-ReadyOption = Annotated[
-    int | None,
-    typer.Option(
-        "--ready-port",
-        metavar="PORT",
-        help="The gateway's /ready for a load balancer; 0: none.",
-        rich_help_panel=_LISTEN,
-    ),
-]
-TcpOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tcp-ports", metavar="FIRST-LAST", help="What apps may publish with ports:.", rich_help_panel=_LISTEN
-    ),
-]
-AdvertiseOption = Annotated[
-    str | None,
-    typer.Option(
-        "--advertise",
-        metavar="IP",
-        help="This machine's address for the others of the cluster; without it everything but the gateway is on"
-        " loopback.",
-        rich_help_panel=_LISTEN,
-    ),
-]
-ProxiesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--trusted-proxy",
-        metavar="NETWORK",
-        help="A load balancer before the gateways, whose X-Forwarded-For is believed. Repeatable.",
-        rich_help_panel=_LISTEN,
-    ),
-]
-ProxyProtocolOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--proxy-protocol/--no-proxy-protocol",
-        help="The load balancer before the gateways speaks the PROXY protocol.",
-        rich_help_panel=_LISTEN,
-    ),
-]
-AcmeEmailOption = Annotated[
-    str | None,
-    typer.Option(
-        "--acme-email",
-        metavar="ADDRESS",
-        help="Ask an ACME authority (Let's Encrypt) for certificates of public hosts; this is whom it may write to.",
-        rich_help_panel=_CERTIFICATES,
-    ),
-]
-AcmeDirectoryOption = Annotated[
-    str | None,
-    typer.Option("--acme-directory", metavar="URL", help="Another authority.", rich_help_panel=_CERTIFICATES),
-]
-AcmeCaOption = Annotated[
-    Path | None,
-    typer.Option("--acme-ca", metavar="FILE", help="What to trust of it.", rich_help_panel=_CERTIFICATES),
-]
-DockerOption = Annotated[
-    Path | None, typer.Option("--docker", metavar="SOCKET", help="Docker's socket.", show_default=False)
-]
-KeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--key-file",
-        metavar="FILE",
-        help="On a manager that has joined: the cluster's key, to have control here too. A copy of"
-        " DIR/control/cluster.key of the first machine.",
-        show_default=False,
-    ),
-]
-DatabaseOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--database-file",
-        metavar="FILE",
-        help="A file with the URL of a PostgreSQL database (it has a password in it); default is SQLite.",
-        show_default=False,
-    ),
-]
 
 
 def up(
@@ -231,7 +146,11 @@ def _bring_up(chosen: PlatformSettings, *, foreground: bool, as_json: bool) -> N
     if running is not None and foreground:
         raise AlreadyRunningError(f"Hunqi runs already on {chosen.data_dir} (process {running.pid})", pid=running.pid)
     if running is not None and not running.stopping:
-        _tell_running(chosen, running, as_json=as_json)
+        held = settings.load(chosen.data_dir)
+        if held is None or held == chosen:
+            tell_running(chosen, running, as_json=as_json)
+        else:
+            _change_running(held, chosen, as_json=as_json)
         return
     tell = teller(quiet=as_json)
     docker_host(chosen).ensure(tell)
@@ -240,10 +159,30 @@ def _bring_up(chosen: PlatformSettings, *, foreground: bool, as_json: bool) -> N
         return
     prepared = asyncio.run(prepare(chosen, tell))
     if foreground:
-        _tell_started(prepared, as_json=as_json)
+        tell_started(prepared, as_json=as_json)
         raise typer.Exit(supervised.main([str(prepared.settings.data_dir)]))
     start_and_wait(prepared.settings, quiet=as_json)
-    _tell_started(prepared, as_json=as_json)
+    tell_started(prepared, as_json=as_json)
+
+
+def _change_running(held: PlatformSettings, chosen: PlatformSettings, *, as_json: bool) -> None:
+    """Have the platform that runs by ``held`` begin again by ``chosen``; what is wrong with that is found before."""
+    from hunqi.platform.further import require_ports
+    from hunqi.platform.up import prepare
+
+    fixed = [option for name, option in _FIXED.items() if getattr(held, name) != getattr(chosen, name)]
+    if fixed:
+        raise SettingsError(f"{fixed[0]} cannot change while Hunqi runs: hunqi down first, then this again")
+    tell = teller(quiet=as_json)
+    ours = held.own_ports | {need.address.port for need in ports.gateway_needs(held)}
+    if _has_joined(chosen):
+        asyncio.run(require_ports(chosen, ours=ours))
+        settings.save(chosen)
+    else:
+        asyncio.run(prepare(chosen, tell, ours=ours))
+    tell("other settings than it runs by: its processes start anew, apps and the gateway go on serving")
+    start_anew(chosen, quiet=as_json)
+    tell_member(chosen, as_json=as_json)
 
 
 def _has_joined(chosen: PlatformSettings) -> bool:
@@ -268,7 +207,7 @@ def _bring_up_joined(chosen: PlatformSettings, *, foreground: bool, as_json: boo
     if foreground:
         raise typer.Exit(supervised.main([str(chosen.data_dir)]))
     start_and_wait(chosen, quiet=as_json)
-    _tell_member(chosen, as_json=as_json)
+    tell_member(chosen, as_json=as_json)
 
 
 def _add_control(chosen: PlatformSettings, key_file: Path | None, *, as_json: bool) -> None:
@@ -276,16 +215,7 @@ def _add_control(chosen: PlatformSettings, key_file: Path | None, *, as_json: bo
 
     final = asyncio.run(add_control(chosen, key_file=key_file))
     start_anew(final, quiet=as_json)
-    _tell_member(final, as_json=as_json)
-
-
-def _tell_member(chosen: PlatformSettings, *, as_json: bool) -> None:
-    if as_json:
-        print_json({**_facts(chosen), "started": True})
-        return
-    where = "control is here too" if chosen.has_control else "control is on other machines"
-    out().print(Text(f"Hunqi runs here; {where}.", style="bold green"))
-    _print_addresses(out(), chosen)
+    tell_member(final, as_json=as_json)
 
 
 def _print_new_setup_token(chosen: PlatformSettings, *, as_json: bool) -> None:
@@ -297,16 +227,11 @@ def _print_new_setup_token(chosen: PlatformSettings, *, as_json: bool) -> None:
     elif token is None:
         out().print("Hunqi is set up already: there is a user. hunqi login")
     else:
-        _print_setup_token(token)
-
-
-def _print_setup_token(token: str) -> None:
-    out().print(Text.assemble("The setup token, shown this once: ", (token, "bold")))
-    out().print("It makes the first user: hunqi login --setup")
+        print_setup_token(token)
 
 
 def _choose(directory: Path, given: dict[str, Any]) -> PlatformSettings:
-    """Return the settings of an earlier run with what is given now; a platform that runs keeps its own."""
+    """Return the settings of an earlier run with what is given now."""
     held = settings.load(directory) or PlatformSettings(data_dir=directory)
     return replace(held, **given)
 
@@ -332,51 +257,6 @@ def _line_of(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _tell_started(prepared: Prepared, *, as_json: bool) -> None:
-    chosen, token = prepared.settings, prepared.setup_token
-    if as_json:
-        print_json({**_facts(chosen), "cluster": prepared.membership.cluster, "setup_token": token, "started": True})
-        return
-    console = out()
-    console.print(Text("Hunqi runs.", style="bold green"))
-    _print_addresses(console, chosen)
-    if token is not None:
-        console.print()
-        _print_setup_token(token)
-    console.print(f"\nNext: hunqi app deploy -f compose.yaml · stop: hunqi down --data {chosen.data_dir}")
-
-
-def _tell_running(chosen: PlatformSettings, status: PlatformStatus, *, as_json: bool) -> None:
-    if as_json:
-        print_json({**_facts(chosen), "started": False, "pid": status.pid})
-        return
-    console = out()
-    console.print(Text(f"Hunqi runs already (process {status.pid}); nothing was done.", style="bold"))
-    _print_addresses(console, chosen)
-
-
-def _facts(chosen: PlatformSettings) -> dict[str, object]:
-    return {
-        "data": str(chosen.data_dir),
-        "control": chosen.control_url if chosen.has_control else None,
-        "mirror": str(chosen.mirror),
-        "agent": str(chosen.agent),
-        "http_port": chosen.http_port,
-        "https_port": chosen.https_port,
-    }
-
-
-def _print_addresses(console: Console, chosen: PlatformSettings) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    if chosen.has_control:
-        table.add_row("API", chosen.control_url)
-    table.add_row("apps", f"http://HOST:{chosen.http_port} and https://HOST:{chosen.https_port}")
-    table.add_row("images", f"{chosen.mirror} (docker pull {chosen.mirror}/docker.io/library/nginx)")
-    table.add_row("data", str(chosen.data_dir))
-    console.print(table)
 
 
 def run_part(main: ChildMain, data: Path | None) -> None:

@@ -8,8 +8,7 @@ again on the first check that passes.
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hunqi.apps.model import HealthSpec, Protocol
 from hunqi.gateway.model import Cluster, Endpoint, EndpointState, Place
@@ -40,6 +39,18 @@ _DEAD_PEER_S: Final = 1.5
 """After this without an acknowledgement the kernel gives a connection up: a node that was cut off silently."""
 _IPPROTO_TCP: Final = 6
 _TCP_USER_TIMEOUT: Final = 18
+
+
+class ClusterKind(NamedTuple):
+    """What clusters may have in common."""
+
+    protocol: Protocol
+    health: HealthSpec
+    host: str
+    connect_timeout_s: float
+    idle_timeout_s: float
+    held: bool
+
 
 _COMMON: Final[JSON] = {
     "type": "EDS",
@@ -99,23 +110,38 @@ _HOLD_FILTERS: Final[list[JSON]] = [
 """Names to the hold, and to nobody else, the cluster that the request waits for."""
 
 
-def render_cluster(cluster: Cluster, place: Place) -> JSON:
-    """Return the CDS resource; its endpoints come by a file of their own (``render_endpoints``)."""
-    rendered: JSON = {
+def cluster_head(cluster: Cluster, place: Place) -> JSON:
+    """Return what of a CDS resource is this cluster's alone; its endpoints come by a file (``render_endpoints``)."""
+    return {
         "@type": CLUSTER,
         "name": cluster.name,
-        **_COMMON,
-        "connect_timeout": seconds(cluster.connect_timeout_s),
         "eds_cluster_config": {"eds_config": file_source(_path(cluster, place))},
         "metadata": metadata(app=cluster.app, service=cluster.service, revision=str(cluster.revision)),
     }
-    if cluster.protocol is not Protocol.UDP:
-        rendered["health_checks"] = [_health_check(cluster.health, cluster.service or cluster.name, cluster.protocol)]
-    if cluster.protocol in {Protocol.HTTP1, Protocol.HTTP2}:
+
+
+def cluster_kind(cluster: Cluster) -> ClusterKind:
+    """Return what the rest of the resource is made of; it is the same for many clusters."""
+    return ClusterKind(
+        protocol=cluster.protocol,
+        health=cluster.health,
+        host=cluster.service or cluster.name,
+        connect_timeout_s=cluster.connect_timeout_s,
+        idle_timeout_s=cluster.idle_timeout_s,
+        held=cluster.hold_s > 0,
+    )
+
+
+def cluster_rest(kind: ClusterKind) -> JSON:
+    """Return the rest of the CDS resource."""
+    rendered: JSON = {**_COMMON, "connect_timeout": seconds(kind.connect_timeout_s)}
+    if kind.protocol is not Protocol.UDP:
+        rendered["health_checks"] = [_health_check(kind.health, kind.host, kind.protocol)]
+    if kind.protocol in {Protocol.HTTP1, Protocol.HTTP2}:
         rendered["typed_extension_protocol_options"] = {
-            UPSTREAM_OPTIONS: _http_options(cluster.protocol, cluster.idle_timeout_s, held=cluster.hold_s > 0)
+            UPSTREAM_OPTIONS: _http_options(kind.protocol, kind.idle_timeout_s, held=kind.held)
         }
-    if cluster.protocol is Protocol.UDP:
+    if kind.protocol is Protocol.UDP:
         del rendered["upstream_connection_options"], rendered["upstream_bind_config"], rendered["outlier_detection"]
     return rendered
 
@@ -164,7 +190,6 @@ def _path(cluster: Cluster, place: Place) -> str:
     return f"{place.folder}/eds/{file_name(cluster.name)}"
 
 
-@functools.lru_cache(maxsize=100)
 def _http_options(protocol: Protocol, idle_timeout_s: float, *, held: bool) -> JSON:
     version = "http2_protocol_options" if protocol is Protocol.HTTP2 else "http_protocol_options"
     options = message(
@@ -177,7 +202,6 @@ def _http_options(protocol: Protocol, idle_timeout_s: float, *, held: bool) -> J
     return options
 
 
-@functools.lru_cache(maxsize=10_000)
 def _health_check(health: HealthSpec, host: str, protocol: Protocol) -> JSON:
     check: JSON = {
         "timeout": seconds(health.timeout_s),

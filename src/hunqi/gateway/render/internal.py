@@ -33,15 +33,8 @@ def internal_name(port: int, subnet: str) -> str:
     return f"internal:{port}:{subnet}"
 
 
-def render_internal(table: RouteTable) -> dict[str, JSON]:
-    """Return the route configurations by name."""
-    return {
-        internal_name(port, subnet): _configuration(internal_name(port, subnet), routes)
-        for (port, subnet), routes in group_internal(table).items()
-    }
-
-
-def _configuration(name: str, routes: list[InternalRoute]) -> JSON:
+def render_inside(name: str, routes: list[InternalRoute]) -> JSON:
+    """Return the route configuration ``name``."""
     hosts: dict[str, InternalRoute] = {}
     for route in sorted(routes, key=lambda each: (each.app, each.service)):
         hosts.setdefault(route.host.lower(), route)

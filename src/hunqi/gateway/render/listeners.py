@@ -38,6 +38,19 @@ def render_listeners(table: RouteTable, place: Place) -> list[JSON]:
     ]
 
 
+def listener_needs(table: RouteTable) -> object:
+    """Return what the listeners are made of, to compare: not the HTTP routes, which come by files of their own."""
+    ports = [each for each in table.routes if each.spec.tcp_port is not None]
+    return (
+        table.edge,
+        [each.hosts for each in table.certificates],
+        ports,
+        _passthrough(table.routes),
+        list(group_internal(table)),
+        [each for each in table.internal if each.protocol is Protocol.TCP],
+    )
+
+
 def _listener(name: str, bind: str, port: int, chains: list[JSON], *, filters: Iterable[JSON] = ()) -> JSON:
     listener = message(
         _LISTENER,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hunqi.apps.model import Protocol, RouteSpec
-from hunqi.gateway.model import Edge, Place, Route, RouteTable, Target
+from hunqi.gateway.model import Edge, Route, RouteTable, Target
 from hunqi.gateway.render.common import (
     ACME,
     HEADER_HELD,
@@ -56,22 +56,37 @@ def is_http(route: Route) -> bool:
     return route.spec.protocol in {Protocol.HTTP1, Protocol.HTTP2} and route.spec.tls != "passthrough"
 
 
-def render_public(table: RouteTable, place: Place) -> JSON:
-    """Return the route configuration ``public``. Hosts that nothing is routed to get a 404 that says nothing."""
+def group_hosts(table: RouteTable) -> dict[str, list[Route]]:
+    """Return the HTTP routes by host, in a stable order; ``*`` is always there."""
     hosts: dict[str, list[Route]] = defaultdict(list)
     for route in table.routes:
         if is_http(route):
             for host in route.spec.hosts or ("*",):
                 hosts[host.lower()].append(route)
     hosts.setdefault("*", [])
+    return dict(sorted(hosts.items()))
+
+
+def public_frame() -> JSON:
+    """Return the route configuration ``public`` without its hosts."""
     return message(
         "envoy.config.route.v3.RouteConfiguration",
         name=PUBLIC,
         ignore_port_in_host_matching=True,
         request_headers_to_remove=_OURS,
         most_specific_header_mutations_wins=True,
-        virtual_hosts=[_host(host, hosts[host], table, place) for host in sorted(hosts)],
     )
+
+
+def render_host(host: str, routes: Collection[Route], table: RouteTable) -> JSON:
+    """Return the virtual host: whatever no route of it takes gets a 404 that says nothing."""
+    entries = [_challenge(token, answer) for token, answer in sorted(table.challenges.items())]
+    if table.edge.acme_challenge:
+        entries.append({"match": {"prefix": _CHALLENGE}, "route": {"cluster": ACME, "timeout": "5s"}})
+    for route in sorted(routes, key=_precedence):
+        entries += _entries(route, table.edge, host)
+    entries.append(_NOTHING)
+    return {"name": host, "domains": [host], "routes": entries}
 
 
 def render_targets(targets: Collection[Target]) -> JSON:
@@ -112,16 +127,6 @@ _PREVIOUS: Final[JSON] = {
     "name": "envoy.retry_host_predicates.previous_hosts",
     "typed_config": message("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
 }
-
-
-def _host(host: str, routes: list[Route], table: RouteTable, place: Place) -> JSON:
-    entries = [_challenge(token, answer) for token, answer in sorted(table.challenges.items())]
-    if table.edge.acme_challenge:
-        entries.append({"match": {"prefix": _CHALLENGE}, "route": {"cluster": ACME, "timeout": "5s"}})
-    for route in sorted(routes, key=_precedence):
-        entries += _entries(route, table.edge, host)
-    entries.append(_NOTHING)
-    return {"name": host, "domains": [host], "routes": entries}
 
 
 def _challenge(token: str, answer: str) -> JSON:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import resource
 import signal
 import uuid
 from pathlib import Path
-from typing import Final
-
-_M_ARENA_MAX: Final = -8
-"""Of mallopt(3)."""
 
 
 def begin_logging() -> None:
@@ -29,17 +24,6 @@ def allow_many_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def keep_one_arena() -> None:
-    """Have glibc keep freed memory in one place for all threads; call it before there are any.
-
-    With an arena for each thread the fetcher grew from 21 to 115 MB in 150 s of mixed load, and went on; with one
-    it stayed at 50 MB. Elsewhere than on glibc this does nothing.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
 
 
 def stop_event(parent: int) -> asyncio.Event:

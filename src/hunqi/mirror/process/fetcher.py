@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from hunqi.errors import HunqiError
+from hunqi.kit.memory import give_back_often, keep_one_arena
 from hunqi.kit.rpc import Payload, RpcServer
 from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.fetch.fetch import Fetch
@@ -28,7 +29,7 @@ from hunqi.mirror.peers.plan import rank
 from hunqi.mirror.peers.replication import Replicator
 from hunqi.mirror.peers.roster import LivePeer, Roster
 from hunqi.mirror.process.calls import Caching, WorkerCalls
-from hunqi.mirror.process.child import allow_many_files, begin_logging, keep_one_arena, node_id, stop_event
+from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
 from hunqi.mirror.process.counting import Counting
 from hunqi.mirror.process.metrics import Metrics, World, as_payload
 from hunqi.mirror.process.peer_calls import PeerCalls
@@ -146,6 +147,7 @@ class _Process:
                     group.create_task(server.run()),
                     group.create_task(self._every(_SPACE_S, self._space.keep_marks)),
                     group.create_task(self._every(_LEFTOVERS_S, self._collect)),
+                    group.create_task(give_back_often()),
                 ]
                 await stop.wait()
                 for task in tasks:

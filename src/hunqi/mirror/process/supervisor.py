@@ -4,15 +4,14 @@ It has no event loop and no threads, so that forking is safe at any time and the
 is what keeps several processes within the memory of little more than one. When it dies, however it dies, the children
 see the end of a pipe and stop.
 
-Each worker has a listening socket of its own, which the supervisor holds too: clients that wait in it are not reset
-when the worker ends, but served by the next one.
+There is a listening socket for each worker that there may be, and the supervisor holds them all: clients that wait in
+one are not reset when a worker ends, but served by the next. While fewer workers run (``crew``), each accepts from
+several sockets; all have all of them open, and are told how many share them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import gc
 import logging
 import os
@@ -24,12 +23,13 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar, Final, NoReturn
+from typing import Final, NoReturn
 
 from hunqi.errors import UserError
+from hunqi.kit.memory import unmap_code
+from hunqi.mirror.process.crew import LOOK_S, Crew, used_s
+from hunqi.mirror.process.holding import hold, make_private, reserve, shared_listener
 from hunqi.mirror.settings import Address, MirrorSettings
-from hunqi.mirror.store.errors import StoreDirectoryError
 
 _log: Final = logging.getLogger(__name__)
 _FIRST_DELAY_S: Final = 0.05
@@ -44,18 +44,6 @@ RELOAD_REFUSED: Final = "reload.refused"
 """In the data directory: why the last reload was not done, if it was not."""
 _LOOK_S: Final = 0.1
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class AlreadyServingError(UserError):
-    """Another instance serves the same data directory."""
-
-    code: ClassVar[str] = "mirror.already_serving"
-
-
-class ListenError(UserError):
-    """The address cannot be listened on."""
-
-    code: ClassVar[str] = "mirror.listen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +63,11 @@ class ChildContext:
     instance: str
     """Names this run of the supervisor, for the other nodes of a cluster."""
     listeners: tuple[int, ...] = ()
-    """Descriptors of the sockets in which clients of a worker wait; they are the worker's to close."""
+    """Descriptors of the sockets in which clients wait; a worker accepts from every ``sharing``-th, from its index."""
+    sharing: int = 1
+    """How many workers share the sockets."""
+    told: int = -1
+    """Descriptor from which a worker reads, a byte each, how many share them from then on."""
 
 
 ChildMain = Callable[[ChildContext], None]
@@ -89,6 +81,8 @@ class _Child:
     started_at: float = 0.0
     delay_s: float = 0.0
     due_at: float | None = None
+    tell: int = -1
+    """Descriptor of the pipe by which a worker is told."""
 
 
 @dataclass(slots=True)
@@ -114,9 +108,9 @@ class Supervisor:
         """
         make_private(self.settings.data_dir)
         with hold(self.settings.data_dir), contextlib.ExitStack() as stack:
-            address = stack.enter_context(_reserve(self.settings.listen))
+            address = stack.enter_context(reserve(self.settings.listen))
             peer_listen = self.settings.peers.listen
-            peer_address = stack.enter_context(_reserve(peer_listen)) if peer_listen else None
+            peer_address = stack.enter_context(reserve(peer_listen)) if peer_listen else None
             reader, writer = os.pipe2(os.O_CLOEXEC)
             signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             gc.collect()
@@ -126,9 +120,11 @@ class Supervisor:
             self._ready = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._addresses = (address, peer_address)
             stack.callback(self._close_listeners)
+            self._crew = _crew_of(self.settings)
             self._start_all()
-            self._await_workers()
+            self._await_workers(self._crew.size)
             self.on_listening(address)
+            unmap_code()
             return self._watch()
 
     _pipe: tuple[int, int] = (-1, -1)
@@ -136,19 +132,20 @@ class Supervisor:
     _instance: str = ""
     _addresses: tuple[Address, Address | None] = (Address("", 0), None)
     _listeners: list[socket.socket] = field(default_factory=list[socket.socket])
-    """One for each worker, and those of workers that a reload took away, shared among the others."""
+    """One for each worker that there may be or might have been before a reload."""
+    _crew: Crew = field(default_factory=lambda: Crew(rest=1, most=1))
 
     def _start_all(self) -> None:
         while len(self._listeners) < self.settings.workers:
             self._listeners.append(shared_listener(self._addresses[0]))
         self._start(_Child(-1, self.fetcher_main))
-        for index in range(self.settings.workers):
+        for index in range(self._crew.size):
             self._start(_Child(index, self.worker_main))
 
-    def _await_workers(self) -> None:
+    def _await_workers(self, started: int) -> None:
         """Wait until as many workers as were started listen, one has died, or it took longer than may be expected."""
         deadline, listening = time.monotonic() + _LISTEN_S, 0
-        while listening < self.settings.workers and not self._waiting and time.monotonic() < deadline:
+        while listening < started and not self._waiting and time.monotonic() < deadline:
             readable, _, _ = select.select([self._ready[0]], [], [], _LOOK_S)
             if readable:
                 listening += len(os.read(self._ready[0], 64))
@@ -157,7 +154,10 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         address, peer_address = self._addresses
-        own = self._listeners[child.index :: self.settings.workers] if child.index >= 0 else []
+        _close(child)
+        told = -1
+        if child.index >= 0:
+            told, child.tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         context = ChildContext(
             self.settings,
             address,
@@ -166,14 +166,18 @@ class Supervisor:
             ready=self._ready[1],
             index=child.index,
             instance=self._instance,
-            listeners=tuple(listener.fileno() for listener in own),
+            listeners=tuple(listener.fileno() for listener in self._listeners) if child.index >= 0 else (),
+            sharing=self._crew.size,
+            told=told,
         )
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            others = [listener.fileno() for listener in self._listeners if listener not in own]
+            others = [child.tell] if child.index >= 0 else [listener.fileno() for listener in self._listeners]
             _become(child.main, context, not_ours=[self._pipe[1], *others])
+        if told >= 0:
+            os.close(told)
         child.pid, child.started_at, child.due_at = pid, time.monotonic(), None
         self._children[pid] = child
 
@@ -183,7 +187,11 @@ class Supervisor:
             for child in [child for child in self._waiting if child.due_at is not None and child.due_at <= now]:
                 self._waiting.remove(child)
                 self._start(child)
-            pause_s = min((child.due_at - now for child in self._waiting if child.due_at is not None), default=60.0)
+            if self._crew.is_due(now):
+                self._look_at_workers(now)
+            longest_s = LOOK_S if self._crew.varies else 60.0
+            due = [child.due_at - now for child in self._waiting if child.due_at is not None]
+            pause_s = min([longest_s, *due])
             received = signal.sigtimedwait(_SIGNALS, max(0.0, pause_s))
             if received is None or received.si_signo == signal.SIGCHLD:
                 self._waiting += self._reap()
@@ -208,6 +216,28 @@ class Supervisor:
             lost.append(child)
         return lost
 
+    def _look_at_workers(self, now: float) -> None:
+        """Start more workers, or have the last ones finish what they have."""
+        before = self._crew.size
+        pids = [pid for pid, child in self._children.items() if child.index >= 0]
+        if not self._crew.look(now, {pid: used for pid in pids if (used := used_s(pid)) is not None}):
+            return
+        size = self._crew.size
+        _log.info("%d workers instead of %d", size, before)
+        self._forget_ready()
+        for index in range(before, size):
+            self._start(_Child(index, self.worker_main))
+        self._await_workers(size - before)
+        for child in [child for child in self._waiting if child.index >= size]:
+            self._waiting.remove(child)
+            _close(child)
+        for child in list(self._children.values()):
+            if child.index >= size:
+                self._retire(child)
+            elif 0 <= child.index < before:
+                with contextlib.suppress(OSError):  # it has ended: the next one is told when it starts
+                    os.write(child.tell, bytes([size]))
+
     def _reload(self) -> None:
         """Start new children with the settings as they are now; the old workers finish their answers."""
         if self.reload is None:
@@ -227,15 +257,19 @@ class Supervisor:
         if fetcher is not None:
             self._retire(fetcher)
             _await_end(fetcher.pid, _FETCHER_STOP_S)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._ready[0], 64)
+        self._forget_ready()
         self._waiting.clear()
+        self._crew = _crew_of(fresh, size=self._crew.size)
         self._start_all()
-        self._await_workers()
+        self._await_workers(self._crew.size)
         for child in old:
             if child.index >= 0:
                 self._retire(child)
         _log.info("reloaded the settings")
+
+    def _forget_ready(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._ready[0], 4096)
 
     def _refuse_reload(self, why: str) -> None:
         """Tell the log, and whoever asked for the reload."""
@@ -246,6 +280,7 @@ class Supervisor:
     def _retire(self, child: _Child) -> None:
         self._retired.add(child.pid)
         self._children.pop(child.pid, None)
+        _close(child)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGTERM)
 
@@ -263,60 +298,14 @@ class Supervisor:
             self._listeners.pop().close()
 
 
-def make_private(data_dir: Path) -> None:
-    """Make the data directory, readable by its owner only; raise :class:`StoreDirectoryError`."""
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreDirectoryError(f"{data_dir} cannot be made: {error.strerror}; choose another with --data") from error
+def _crew_of(settings: MirrorSettings, *, size: int | None = None) -> Crew:
+    return Crew(rest=settings.workers_at_rest or settings.workers, most=settings.workers, size=size)
 
 
-@contextlib.contextmanager
-def hold(data_dir: Path):
-    """Hold the data directory; the children inherit the hold, so it lasts as long as any of them."""
-    fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
-            raise AlreadyServingError(
-                f"another instance (process {owner or 'unknown'}) serves {data_dir}: stop it or choose another --data"
-            ) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _reserve(wanted: Address):
-    """Hold a port without listening, so that the workers can share it and nobody else listens there unseen."""
-    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe, socket.socket(family, socket.SOCK_STREAM) as sock:
-        try:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((wanted.host, wanted.port))
-            probe.close()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((wanted.host, wanted.port))
-        except OSError as error:
-            remedy = "choose another with --listen" if error.errno == errno.EADDRINUSE else "see --listen"
-            raise ListenError(f"cannot listen on {wanted}: {error.strerror}; {remedy}") from error
-        yield Address(wanted.host, sock.getsockname()[1])
-
-
-def shared_listener(address: Address) -> socket.socket:
-    """Return a listening socket that shares its port with those of the other workers."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind((address.host, address.port))
-    sock.listen(1024)
-    sock.setblocking(False)
-    return sock
+def _close(child: _Child) -> None:
+    if child.tell >= 0:
+        os.close(child.tell)
+        child.tell = -1
 
 
 def _become(main: ChildMain, context: ChildContext, *, not_ours: list[int]) -> NoReturn:

@@ -15,13 +15,15 @@ from typing import Any, BinaryIO, Final
 
 from aiohttp import web
 
+from hunqi.kit.memory import give_back_often
 from hunqi.kit.rpc import Payload, RpcClient
 from hunqi.mirror.access.gate import Gate
 from hunqi.mirror.names import Names
 from hunqi.mirror.peers.model import NodeIdentity
 from hunqi.mirror.process.child import allow_many_files, begin_logging, node_id, stop_event
+from hunqi.mirror.process.holding import shared_listener
 from hunqi.mirror.process.relaying import RELAY_SOCKET
-from hunqi.mirror.process.supervisor import ChildContext, shared_listener
+from hunqi.mirror.process.supervisor import ChildContext
 from hunqi.mirror.serve.accounts import AccessLog, Counters
 from hunqi.mirror.serve.blobs import BlobEndpoints
 from hunqi.mirror.serve.cluster import ClusterEndpoints
@@ -34,6 +36,7 @@ from hunqi.mirror.serve.manifests import HotAnswers, ManifestEndpoints
 from hunqi.mirror.serve.push import PushEndpoints
 from hunqi.mirror.serve.relayed import Relays
 from hunqi.mirror.serve.token import TokenEndpoint
+from hunqi.mirror.serve.wire import error_reply
 from hunqi.mirror.serve.worker import Touches, Worker, report_every
 from hunqi.mirror.settings import Address, MirrorSettings, TlsFiles
 from hunqi.mirror.store.catalogue import Catalogue
@@ -41,6 +44,7 @@ from hunqi.mirror.store.content import ContentFiles
 from hunqi.mirror.store.model import LinkKind
 from hunqi.mirror.store.uploads import Uploads
 from hunqi.oci.digest import Digest
+from hunqi.oci.errors import ErrorCode
 from hunqi.oci.manifest import Manifest
 from hunqi.oci.reference import Reference, Tag
 
@@ -78,7 +82,13 @@ class _Process:
         self._executor = ThreadPoolExecutor(_PUSH_THREADS, thread_name_prefix="push")
         self._lost_fetcher = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._listeners: list[socket.socket] = []
+        self._sharing = context.sharing
+        self._shared_anew = asyncio.Event()
+        self._accepting: dict[int, tuple[web.SockSite, socket.socket]] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._clients: web.ServerRunner | None = None
+        self._to_part = 0
+        """So many connections are to end with their next answers, since another worker may take them."""
         self._log = _access_log(settings)
 
     async def run(self) -> None:
@@ -91,10 +101,12 @@ class _Process:
                 group.create_task(self._rejoin()),
                 group.create_task(report_every(_TOUCH_S, self._hand_over_touches)),
                 group.create_task(report_every(_REPORT_S, self._hand_over_counts)),
+                group.create_task(give_back_often()),
             ]
             runners = [await self._serve(worker.answer)]
             if context.peer_address is not None:
                 runners.append(await self._serve_peers(worker.answer_peer, context.peer_address))
+            tasks.append(group.create_task(self._share(runners[0])))
             os.write(context.ready, b".")
             await stop.wait()
             await self._leave(runners)
@@ -184,22 +196,64 @@ class _Process:
         )
 
     async def _serve(self, handler: Answer) -> web.ServerRunner:
-        runner = await self._runner(handler)
-        for descriptor in self._context.listeners:
-            self._listeners.append(socket.socket(fileno=descriptor))
-            await web.SockSite(runner, self._listeners[-1], ssl_context=_tls(self._settings.tls)).start()
+        self._clients = runner = await self._runner(handler)
+        self._tls = _tls(self._settings.tls)
+        await self._accept(runner)
+        asyncio.get_running_loop().add_reader(self._context.told, self._on_told)
         return runner
 
+    def _on_told(self) -> None:
+        """Take in how many workers share the sockets now."""
+        told = os.read(self._context.told, 64)
+        if not told:  # the supervisor has ended, or is ending us
+            asyncio.get_running_loop().remove_reader(self._context.told)
+            return
+        before, self._sharing = self._sharing, told[-1]
+        open_here = len(self._clients.server.connections) if self._clients and self._clients.server else 0
+        self._to_part = max(0, open_here - open_here * before // self._sharing)
+        self._shared_anew.set()
+
+    async def _share(self, runner: web.ServerRunner) -> None:
+        while True:
+            await self._shared_anew.wait()
+            self._shared_anew.clear()
+            await self._accept(runner)
+
+    async def _accept(self, runner: web.ServerRunner) -> None:
+        """Accept from the sockets that are this worker's, and no more from the others."""
+        listeners = self._context.listeners
+        mine = set(range(self._context.index, len(listeners), self._sharing))
+        for number in sorted(mine - self._accepting.keys()):
+            listener = socket.socket(fileno=os.dup(listeners[number]))
+            site = web.SockSite(runner, listener, ssl_context=self._tls)
+            self._accepting[number] = site, listener
+            await site.start()
+        leaving = [self._accepting.pop(number) for number in self._accepting.keys() - mine]
+        for _, listener in leaving:
+            asyncio.get_running_loop().remove_reader(listener)
+        if leaving:
+            await asyncio.sleep(_LEAVE_STEP_S)
+        for site, _ in leaving:
+            await site.stop()
+
+    def _parts(self) -> bool:
+        """Whether the connection of the request that has come now ends with its answer."""
+        if self._to_part == 0:
+            return self._leaving.is_set()
+        self._to_part -= 1
+        return True
+
     async def _serve_peers(self, handler: Answer, address: Address) -> web.ServerRunner:
-        runner = await self._runner(handler)
-        site = web.SockSite(runner, shared_listener(address), ssl_context=_tls(self._settings.peers.tls))
+        peers = self._settings.peers
+        runner = await self._runner(_named(handler, frozenset(peers.names)) if peers.names else handler)
+        site = web.SockSite(runner, shared_listener(address), ssl_context=_tls(peers.tls))
         await site.start()
         return runner
 
     async def _runner(self, handler: Answer) -> web.ServerRunner:
         server = web.Server(
             handler,
-            request_factory=partial(_Request, self._leaving),
+            request_factory=partial(_Request, self._leaving, self._parts),
             access_log=None,
             handler_cancellation=True,
             auto_decompress=False,
@@ -214,12 +268,15 @@ class _Process:
     async def _leave(self, runners: list[web.ServerRunner]) -> None:
         """Accept no more, answer what was sent already, and say with each answer that it is the connection's last."""
         self._leaving.set()
-        for listener in self._listeners:
+        asyncio.get_running_loop().remove_reader(self._context.told)
+        for _, listener in self._accepting.values():
             asyncio.get_running_loop().remove_reader(listener)
         await asyncio.sleep(_LEAVE_STEP_S)  # asyncio drops whom it accepted in the very step in which a server closes
         for runner in runners:
             for site in list(runner.sites):
                 await site.stop()
+        for descriptor in self._context.listeners:
+            os.close(descriptor)
         deadline = asyncio.get_running_loop().time() + _LEAVE_S
         while any(runner.server and runner.server.connections for runner in runners):
             if asyncio.get_running_loop().time() > deadline:
@@ -280,18 +337,39 @@ async def _nobody_had_it(_repo: str, _reference: Reference, _kind: LinkKind) -> 
 
 
 class _Request(web.BaseRequest):
-    """A request whose connection ends with its answer once the worker is leaving."""
+    """A request whose connection ends with its answer once the worker is leaving, or ``parts`` says so."""
 
     def __init__(
-        self, leaving: asyncio.Event, message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+        self,
+        leaving: asyncio.Event,
+        parts: Callable[[], bool],
+        message: Any,
+        payload: Any,
+        protocol: Any,
+        writer: Any,
+        task: asyncio.Task[None],
     ) -> None:  # the types of the parts are aiohttp's own
         super().__init__(message, payload, protocol, writer, task, asyncio.get_running_loop())
         self._leaving = leaving
+        self._is_last = parts()
 
     @property
     def keep_alive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  # cached there, not here
         """Whether the connection takes another request."""
-        return super().keep_alive and not self._leaving.is_set()
+        return super().keep_alive and not self._is_last and not self._leaving.is_set()
+
+
+def _named(handler: Answer, names: frozenset[str]) -> Answer:
+    """Let in whose certificate has one of the names: that of a node which was removed is good for a while still."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        certificate: Any = request.transport.get_extra_info("peercert") if request.transport else None
+        held: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ()) if certificate else ()
+        if names.isdisjoint(value for kind, value in held if kind == "DNS"):
+            return error_reply(ErrorCode.DENIED, "this node is not of the cluster (any more)", status=403)
+        return await handler(request)
+
+    return answer
 
 
 def _tls(files: TlsFiles | None) -> ssl.SSLContext | None:
