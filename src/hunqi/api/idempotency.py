@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import delete, insert, select, update
 
 from hunqi.api.errors import IdempotencyBusyError, IdempotencyError, RequestInvalidError
-from hunqi.identity.model import ANONYMOUS
+from hunqi.identity.model import ANONYMOUS, Actor, ActorKind
 from hunqi.state.database import Database
 from hunqi.state.events import now
 from hunqi.state.tables import IDEMPOTENCY
@@ -101,7 +101,8 @@ async def _once(request: Request, key: str, inner: Callable[[Request], Coroutine
     keys: IdempotencyKeys = request.app.state.idempotency
     target = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
     request_hash = hashlib.sha256(target + await request.body()).hexdigest()
-    kept = await keys.claim(key, caller.label, request_hash)
+    owner = _owner(caller)
+    kept = await keys.claim(key, owner, request_hash)
     if kept is not None:
         headers = {"Idempotency-Replayed": "true"}
         return Response(kept.body, status_code=kept.status, media_type="application/json", headers=headers)
@@ -110,8 +111,13 @@ async def _once(request: Request, key: str, inner: Callable[[Request], Coroutine
         response = await inner(request)
         answer = _kept(response)
     finally:
-        await keys.keep(key, caller.label, answer)
+        await keys.keep(key, owner, answer)
     return response
+
+
+def _owner(caller: Actor) -> str:
+    """Return whose the keys are: machine tokens of two teams may have one name."""
+    return f"machine:{caller.token}" if caller.kind is ActorKind.MACHINE else caller.label
 
 
 def _kept(response: Response) -> Kept | None:

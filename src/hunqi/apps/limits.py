@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from hunqi.apps.errors import QuotaError, RouteFaultError, RouteTakenError
 from hunqi.apps.fitting import reserved
 from hunqi.apps.model import AppSpec, Mode, RouteSpec, ServiceSpec
 from hunqi.apps.serving import Judging
-from hunqi.apps.store import AppStore
+from hunqi.apps.store import AppStore, Kept
 from hunqi.engine.model import JSON
 from hunqi.state.tables import APPS, TEAMS
 
@@ -62,6 +62,13 @@ class _Use:
             self.nano_cpus += replicas * cpus
             self.memory_bytes += replicas * memory
 
+    def add_larger(self, either: Sequence[_Use]) -> None:
+        """Count an app that may end as any of ``either``: in each respect by the largest."""
+        self.apps += max((use.apps for use in either), default=0)
+        self.replicas += max((use.replicas for use in either), default=0)
+        self.nano_cpus += max((use.nano_cpus for use in either), default=0)
+        self.memory_bytes += max((use.memory_bytes for use in either), default=0)
+
 
 class Limits:
     """Looks at all apps."""
@@ -77,25 +84,29 @@ class Limits:
         quota = Quota.parse(text or "{}")
         if quota == Quota():
             return
+        memory = None if quota.memory_bytes is None else quota.memory_bytes / _GIB
         use = _Use()
         use.add(spec, scale)
         for kept in await self._store.all():
             if kept.app.team == team and kept.app.name != app:
-                number = kept.app.live or (kept.deploy.revision if kept.deploy else None)
-                if number is not None:
-                    use.add((await self._store.revision(kept.app.name, number)).spec, kept.app.intent.scale)
+                use.add_larger([await self._use_of(kept, number) for number in _revisions_of(kept)])
         over = [
             f"{used} of {allowed} {what}"
             for what, used, allowed in (
                 ("apps", use.apps, quota.apps),
                 ("replicas", use.replicas, quota.replicas),
                 ("CPUs", use.nano_cpus / 1e9, quota.cpus),
-                ("GiB of memory", use.memory_bytes / _GIB, quota.memory_bytes / _GIB if quota.memory_bytes else None),
+                ("GiB of memory", use.memory_bytes / _GIB, memory),
             )
             if allowed is not None and used > allowed
         ]
         if over:
             raise QuotaError(f"the team would have {', '.join(over)}: scale something down, or ask for a larger quota")
+
+    async def _use_of(self, kept: Kept, number: int) -> _Use:
+        use = _Use()
+        use.add((await self._store.revision(kept.app.name, number)).spec, kept.app.intent.scale)
+        return use
 
     async def readable(self, team: str) -> set[str]:
         """Return the prefixes of the repositories whose images a team's apps may run, beside public ones."""
@@ -120,15 +131,20 @@ class Limits:
         for kept in await self._store.all():
             if kept.app.name == app:
                 continue
-            numbers = {kept.app.live, kept.deploy.revision if kept.deploy else None} - {None}
-            for number in numbers:
-                there = (await self._store.revision(kept.app.name, number or 0)).spec
+            for number in _revisions_of(kept):
+                there = (await self._store.revision(kept.app.name, number)).spec
                 for _, claim in _claims(there):
                     if claim in wanted:
                         raise RouteTakenError(
                             f"{_shown(claim)}, a route of {wanted[claim]}, is taken by the app {kept.app.name}: "
                             "choose another host, path or port"
                         )
+
+
+def _revisions_of(kept: Kept) -> set[int]:
+    """Return what an app has and, while a deploy is under way, may have."""
+    numbers = (kept.app.live, kept.deploy.revision if kept.deploy else None)
+    return {number for number in numbers if number is not None}
 
 
 def _claim(service: ServiceSpec) -> tuple[int, int]:

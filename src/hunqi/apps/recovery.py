@@ -63,6 +63,8 @@ _FOLLOW_S: Final = 60.0
 _EVENTS: Final = 500
 _SILENT: Final = frozenset({"deploy.progress", "service.scaled", "service.started"})
 """Kinds of events that change no row that is mirrored."""
+_OF_BOTH: Final = frozenset({"app.grant-changed", "app.removed"})
+"""Kinds of an app's events that change rows of the cluster's bundle: its grants."""
 _SHARED: Final = (USERS, TEAMS, MEMBERS, GRANTS, TOKENS, CERTIFICATES, NODES, SETTINGS)
 _OF_APP: Final = (APPS, REVISIONS, PAYLOADS, VARIABLES, ROUTES)
 
@@ -118,6 +120,8 @@ class Mirroring:
                 await log.wait(after=seen, timeout_s=_FOLLOW_S)
                 events = await log.read(after=seen, limit=_EVENTS)
                 changed = {event.app or OF_CLUSTER for event in events if event.kind not in _SILENT}
+                if any(event.kind in _OF_BOTH for event in events):
+                    changed.add(OF_CLUSTER)
                 seen = events[-1].seq if events else seen
             except HunqiError as error:
                 changed = None
@@ -131,6 +135,9 @@ class Mirroring:
         """
         there = await self._engine.configs.list({LABEL_CLUSTER: self._cluster, LABEL_KIND: KIND_MIRROR})
         complete = newest(there)
+        # A leader before this one may have had a clock that is ahead.
+        earlier = (int(parts[0].labels[LABEL_SEQUENCE]) for parts in complete.values())
+        self._last_sequence = max(self._last_sequence, *earlier, 0)
         written = 0
         bundles = await self._bundles(changed)
         for of, rows in bundles.items():

@@ -91,6 +91,12 @@ class EventLog:
         async with self._database.read() as connection:
             return int(await connection.scalar(select(func.max(EVENTS.c.seq))) or 0)
 
+    async def removed(self, app: str) -> int:
+        """Return the number of the last removal of an app of this name, 0 without any: older events are another's."""
+        query = select(func.max(EVENTS.c.seq)).where(EVENTS.c.app == app, EVENTS.c.kind == "app.removed")
+        async with self._database.read() as connection:
+            return int(await connection.scalar(query) or 0)
+
     async def wait(self, *, after: int, timeout_s: float) -> bool:
         """Wait until there is an event after number ``after``; False when there was none in ``timeout_s``."""
         waited_s = 0.0

@@ -77,7 +77,8 @@ class _Sight:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._teams: dict[str, str | None] = {}
+        self._teams: dict[str, tuple[str, int]] = {}
+        """App → its team, and after which event it began."""
 
     async def covers(self, caller: Actor, found: Event) -> bool:
         """Whether ``caller`` may see the event: those of apps by the app, the others are for administrators."""
@@ -85,10 +86,13 @@ class _Sight:
             return True
         if found.app is None:
             return False
-        if found.app not in self._teams or self._teams[found.app] is None:
+        if found.app not in self._teams:
             try:
-                self._teams[found.app] = await self._context.rooms.apps.views.team_of(found.app)
+                team = await self._context.rooms.apps.views.team_of(found.app)
             except AppNotFoundError:
-                self._teams[found.app] = None
-        team = self._teams[found.app]
-        return team is not None and self._context.access.may_see(caller, AppRef(name=found.app, team=team))
+                return False
+            self._teams[found.app] = team, await self._context.events.removed(found.app)
+        team, began = self._teams[found.app]
+        if found.kind == "app.removed":
+            del self._teams[found.app]
+        return found.seq > began and self._context.access.may_see(caller, AppRef(name=found.app, team=team))
