@@ -15,6 +15,7 @@ from hunqi.apps.model import AppSpec, DeployState
 from hunqi.apps.operations import Change, Deploy
 from hunqi.apps.releasing import Release, Releasing
 from hunqi.apps.store import AppStore
+from hunqi.engine.fake.ledger import EPOCH
 from hunqi.engine.fake.swarm import FakeSwarm
 from hunqi.engine.model import LABEL_CLUSTER, TaskState
 from hunqi.engine.observer import Observer
@@ -32,6 +33,9 @@ DEADLINE_S = 60.0
 
 class Cluster:
     """The room, and levers. ``crash`` ends the reconciler where it is and makes a new one of what is persisted."""
+
+    settle_s = 0.0
+    """How long a task that nobody checks must have run to count."""
 
     def __init__(
         self, database: Database, swarm: FakeSwarm, folder: Path, *, engine: WatchedEngine | None = None
@@ -66,6 +70,7 @@ class Cluster:
                 logs=self.folder / "logs",
                 clock=time.time,
                 tcp_ports=lambda: (20000, 20099),
+                settle_s=self.settle_s,
             )
         )
 
@@ -143,4 +148,5 @@ async def cluster(folder: Path, *, nodes: int = 1, engine: WatchedEngine | None 
     async with open_database(str(folder / "control.db")) as database:
         async with database.begin() as connection:
             await connection.execute(insert(TEAMS).values(id="t1", name="one", quota="{}", created_at=""))
-        yield Cluster(database, FakeSwarm(nodes=nodes), folder, engine=engine)
+        swarm = FakeSwarm(nodes=nodes, clock=lambda: time.time() - EPOCH.timestamp())
+        yield Cluster(database, swarm, folder, engine=engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -28,6 +29,16 @@ async def test_app_of_two_services_is_deployed(room: Cluster) -> None:
     assert serving.shares["web"][0].backend == "shop_web-r1"
     view = await room.apps.operations.views.show("shop")
     assert (view.state, view.revision, [each.running for each in view.services]) == ("running", 1, [2, 1])
+
+
+async def test_logs_are_rotated_unless_the_file_or_the_engine_says_where_they_go(room: Cluster) -> None:
+    syslog = {"LogDriver": {"Name": "syslog", "Options": {}}}
+    await room.deployed(spec(web(), service("worker", template=syslog)))
+
+    made = {each.name: each.spec["TaskTemplate"]["LogDriver"] for each in await room.swarm.services.list()}
+
+    assert made["shop_worker-r1"] == syslog["LogDriver"]
+    assert made["shop_web-r1"] == {"Name": "json-file", "Options": {"max-size": "20m", "max-file": "3"}}
 
 
 async def test_second_deploy_replaces_what_changed_and_drains_it(room: Cluster) -> None:
@@ -60,6 +71,24 @@ async def test_failing_deploy_tells_exit_code_and_last_lines_and_the_old_serves(
     assert "no such table: users" in deploy.problem.log
     await room.until(lambda: _only(room, {"shop_web-r1"}))
     assert room.routing.force["shop"].shares["web"][0].backend == "shop_web-r1"
+
+
+async def test_service_that_nobody_checks_counts_when_it_has_run_for_a_while(tmp_path: Path) -> None:
+    quick = {"RestartPolicy": {"Condition": "any", "Delay": 50_000_000}}
+    image = IMAGE.format(name="worker", digest=f"{1:064x}")
+    async with cluster(tmp_path) as room:
+        room.settle_s = 1.0
+        room.swarm.behave(image, Behaviour(exit_code=3, run_s=0.3, lines=("no module named shop",)))
+        async with room.running():
+            crashing = await room.ended("shop", await room.release(spec(service("worker", template=quick))))
+            begun = time.monotonic()
+            good = await room.ended("shop", await room.release(spec(service("worker", version=2, template=quick))))
+
+    assert crashing.state is DeployState.FAILED
+    assert crashing.problem is not None
+    assert (crashing.problem.code, crashing.problem.exit_code) == ("deploy.task-failed", 3)
+    assert good.state is DeployState.SUCCEEDED
+    assert time.monotonic() - begun >= room.settle_s
 
 
 async def _only(room: Cluster, names: set[str]) -> bool:

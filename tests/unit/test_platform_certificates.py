@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from hunqi.kit.x509 import load_certificate, names
 from hunqi.nodes.credentials import read_holding
 from hunqi.platform.certificate_checks import check_certificates
 from hunqi.platform.findings import Level
@@ -60,6 +62,20 @@ def test_what_is_over_is_made_anew_by_up_in_the_same_name_and_what_is_good_is_ke
     after = [read_holding(paths.cert) for paths in pairs]
     assert [each.identity for each in after] == [each.identity for each in before]
     assert all(each.not_after > NOW + timedelta(days=180) for each in after)
+
+
+def test_machine_that_gets_an_address_gets_certificates_for_it_in_the_same_name(settings: PlatformSettings) -> None:
+    membership, pairs = Membership(cluster="c1", node="n1"), (settings.agent_tls, settings.mirror_tls)
+    before = [read_holding(paths.cert).identity for paths in pairs]
+    make_keys(replace(settings, advertise="10.0.0.7"), membership, now=NOW)
+
+    assert [read_holding(paths.cert).identity for paths in pairs] == before
+    signed = [paths.cert.read_text() for paths in pairs]
+    assert all(names(load_certificate(pem), ["127.0.0.1", "10.0.0.7"]) for pem in signed)
+    assert not any(names(load_certificate(pem), ["10.0.0.8"]) for pem in signed)
+
+    make_keys(replace(settings, advertise="10.0.0.7"), membership, now=NOW)
+    assert [paths.cert.read_text() for paths in pairs] == signed
 
 
 def test_another_authority_signs_for_the_same_names(settings: PlatformSettings) -> None:

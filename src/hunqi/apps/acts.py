@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Final, assert_never
 
-from hunqi.apps.building import service_body
+from hunqi.apps.building import FILES, service_body, with_rotation
 from hunqi.apps.digests import Digests
 from hunqi.apps.model import Revision, ServiceSpec
 from hunqi.apps.ports import Images, Seal, Volumes
@@ -26,7 +26,7 @@ from hunqi.apps.store import AppStore
 from hunqi.apps.swarm import Target, labels_of, network_body, payload_name
 from hunqi.engine.errors import ConflictError, EngineRefusedError, NotFoundError
 from hunqi.engine.model import LABEL_CLUSTER
-from hunqi.engine.ports import Engine, PayloadsPort
+from hunqi.engine.ports import PayloadsPort, WatchedEngine
 
 EngineStep = (
     CreateNetwork
@@ -67,7 +67,7 @@ class EngineActs:
     """Does steps at the engine. Raises the engine's errors, and ``GroundMissingError``: then observe again."""
 
     def __init__(
-        self, engine: Engine, store: AppStore, images: Images, seal: Seal, volumes: Volumes, *, cluster: str
+        self, engine: WatchedEngine, store: AppStore, images: Images, seal: Seal, volumes: Volumes, *, cluster: str
     ) -> None:
         self._engine = engine
         self._store = store
@@ -75,6 +75,7 @@ class EngineActs:
         self._seal = seal
         self._digests = Digests(seal)
         self._volumes = volumes
+        self._log_driver: str | None = None
         self.cluster: Final = cluster
 
     async def do(self, step: EngineStep, at: Situation) -> None:
@@ -112,7 +113,7 @@ class EngineActs:
         self, at: Situation, revision: Revision, spec: ServiceSpec, *, node: str | None, replicas: int
     ) -> Mapping[str, Any]:
         """Return what the engine is sent for a service."""
-        return service_body(
+        body = service_body(
             revision,
             spec,
             at.snapshot,
@@ -121,6 +122,9 @@ class EngineActs:
             node=node,
             external=await self._external(revision, spec),
         )
+        if self._log_driver is None:
+            self._log_driver = (await self._engine.system.info()).log_driver
+        return with_rotation(body) if self._log_driver == FILES else body
 
     async def _create_network(self, step: CreateNetwork, at: Situation) -> None:
         network = at.revisions[step.revision].spec.networks[step.network]

@@ -28,9 +28,10 @@ from hunqi.apps.run_store import RunStore
 from hunqi.apps.runs import AppRuns, RunController, RunParts
 from hunqi.apps.serving import Judging, Routing, Surge
 from hunqi.apps.settings import AppEnvironment, AppRoutes, AppSecrets, Renewing
+from hunqi.apps.standing import SETTLE_S
 from hunqi.apps.store import AppStore
 from hunqi.apps.views import AppViews
-from hunqi.engine.ports import Engine
+from hunqi.engine.ports import WatchedEngine
 from hunqi.state.database import Database
 
 
@@ -39,7 +40,7 @@ class Around:
     """What the room stands on."""
 
     database: Database
-    engine: Engine
+    engine: WatchedEngine
     observer: Observer
     routing: Routing
     judging: Judging
@@ -58,6 +59,8 @@ class Around:
     surge: Callable[[], Surge] = Surge
     """What the emptying of nodes asks for meanwhile."""
     retention: Retention = field(default_factory=Retention)
+    settle_s: float = SETTLE_S
+    """How long a task that nobody checks must have run to count as ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ def build_apps(around: Around) -> Apps:
             logs=keeper,
             clock=around.clock,
             surge=around.surge,
+            settle_s=around.settle_s,
         )
     )
     keeping = Keeping(around.database, around.seal, clock=around.clock)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from hunqi.apps.model import AppSpec, PayloadSpec, Revision, ServiceSpec
 from hunqi.apps.swarm import Target, Targets, network_name, payload_name, swarm_service
 from hunqi.engine.model import Payload, Snapshot
 from hunqi.errors import DependencyError
+
+FILES: Final = "json-file"
+"""Docker's default log driver."""
+_ROTATION: Final = {"max-size": "20m", "max-file": "3"}
 
 
 class GroundMissingError(DependencyError):
@@ -51,6 +55,14 @@ def service_body(
         replicas=replicas,
         node=node,
     )
+
+
+def with_rotation(body: dict[str, Any]) -> dict[str, Any]:
+    """Return ``body`` with logs that are rotated, unless it says how to log: Docker's own files grow for ever."""
+    task: dict[str, Any] = body["TaskTemplate"]
+    if task.get("LogDriver"):
+        return body
+    return {**body, "TaskTemplate": {**task, "LogDriver": {"Name": FILES, "Options": dict(_ROTATION)}}}
 
 
 def _network(app: AppSpec, key: str, snapshot: Snapshot) -> str:

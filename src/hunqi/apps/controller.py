@@ -28,6 +28,7 @@ from hunqi.apps.plan import plan
 from hunqi.apps.ports import Images
 from hunqi.apps.serving import Routing, Surge
 from hunqi.apps.situation import Facts, Situation
+from hunqi.apps.standing import SETTLE_S
 from hunqi.apps.steps import (
     Advance,
     CreateNetwork,
@@ -93,6 +94,7 @@ class Parts:
     logs: LogKeeper
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    settle_s: float = SETTLE_S
     surge: Callable[[], Surge] = Surge
     """What the emptying of nodes asks for meanwhile."""
 
@@ -238,6 +240,7 @@ class Controller:
             spread=not spread,
             spread_sentence=spread,
             observing_since=self._began,
+            settle_s=self._parts.settle_s,
             surge=self._parts.surge().extra,
         )
         situation = Situation(

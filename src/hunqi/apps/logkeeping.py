@@ -22,6 +22,7 @@ from hunqi.apps.situation import Situation
 from hunqi.engine.errors import NotFoundError
 from hunqi.engine.ports import Engine
 from hunqi.errors import HunqiError
+from hunqi.kit.files import write_atomic
 
 TAIL_LINES: Final = 5000
 FILE_BYTES: Final = 4 * 1024 * 1024
@@ -159,7 +160,7 @@ class LogKeeper:
         if source.app in self._forgotten:
             return
         try:
-            _append(self._directory / source.app / f"{source.name}.log", lines)
+            append_lines(self._directory / source.app / f"{source.name}.log", lines)
             self._bound(source.app)
         except OSError as error:
             _log.warning("app=%s service=%s: its lines cannot be kept: %s", source.app, source.name, error)
@@ -181,14 +182,25 @@ class LogKeeper:
         return sorted(folder.glob("*.log"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def _append(path: Path, lines: list[str]) -> None:
+def append_lines(path: Path, lines: list[str]) -> None:
+    """Add lines to a file of the owner's; past ``FILE_BYTES`` it keeps the newer half. Raises ``OSError``."""
     if not lines:
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = ("\n".join(lines) + "\n").encode()
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as file:
-        if file.tell() + len(data) <= FILE_BYTES:
+        fits = file.tell() + len(data) <= FILE_BYTES
+        if fits:
             file.write(data)
+    if not fits:
+        # The newest lines tell why it stopped: the older half goes.
+        write_atomic(path, _last_lines(path.read_bytes() + data, FILE_BYTES // 2), mode=0o600)
+
+
+def _last_lines(data: bytes, most: int) -> bytes:
+    if len(data) <= most:
+        return data
+    return data[-most:].partition(b"\n")[2]
 
 
 def _lines_of(path: Path) -> Iterator[LogLine]:

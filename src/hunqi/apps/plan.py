@@ -50,7 +50,7 @@ class _Planning:
         self._states: list[ServiceProgress] = []
         self._retiring = Retiring(situation)
         self._batches = Batches(situation)
-        self._next_deadline: float | None = None
+        self._deadlines: list[float] = []
 
     def plan(self) -> Plan:
         at = self._at
@@ -232,6 +232,8 @@ class _Planning:
                 self._correct(goal, spec, standing)
             if deploy is not None and standing is not None:
                 self._watch(deploy, spec, judged)
+            if judged.settles_in_s is not None:
+                self._deadlines.append(judged.settles_in_s)
             ready = ready and judged.ready
             if not judged.ready and sentence:
                 self._waits.append(sentence)
@@ -357,8 +359,8 @@ class _Planning:
                 f"{spec.name} was not healthy within {spec.ready_timeout_s:.0f} s: {judged.sentence}",
                 "see what its healthcheck says; x-hunqi.ready_timeout gives it longer",
             )
-        elif self._next_deadline is None or left < self._next_deadline:
-            self._next_deadline = left
+        else:
+            self._deadlines.append(left)
 
     def _fail(self, service: str, code: str, sentence: str, remedy: str, *, task: str = "") -> None:
         if not any(isinstance(each, Fail) for each in self._steps):
@@ -383,7 +385,7 @@ class _Planning:
             sentence=sentence,
             services=tuple(self._states),
             settled=settled and not self._steps,
-            wake_in_s=self._next_deadline + 0.1 if self._next_deadline is not None else None,
+            wake_in_s=min(self._deadlines) + 0.1 if self._deadlines else None,
             awaits_drained=dict(retiring.draining),
         )
 

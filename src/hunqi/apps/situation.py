@@ -8,7 +8,7 @@ from functools import cached_property
 
 from hunqi.apps.model import Mode, Revision, ServiceSpec
 from hunqi.apps.serving import HealthReport, Serving
-from hunqi.apps.standing import Judged, Standing, judge
+from hunqi.apps.standing import SETTLE_S, Judged, Standing, judge
 from hunqi.apps.state import AppRecord, DeployRecord, Desired
 from hunqi.apps.swarm import service_name
 from hunqi.engine.model import Snapshot
@@ -34,6 +34,8 @@ class Facts:
     in_batches: frozenset[int] = frozenset()
     """Revisions beside those at hand whose deploys went by batches: what is left of them may still serve a part."""
     observing_since: float = 0.0
+    settle_s: float = SETTLE_S
+    """How long a task that nobody checks must have run to count."""
     surge: Mapping[str, int] = field(default_factory=dict[str, int])
     """Swarm service → replicas beyond what is wanted, while a node is emptied."""
 
@@ -119,6 +121,7 @@ class Situation:
             self.wanted(spec),
             self.facts.health.get(name),
             gateways=self.gateways,
+            settled_before=self.now - self.facts.settle_s,
         )
 
 

@@ -1,19 +1,21 @@
 """How the services of an app stand: the snapshot seen from one app, and the judgement of each of its services.
 
 Pure. A service is *ready* when as many of its tasks as are wanted run (Docker calls a task with a healthcheck running
-only once it passed) and, if it is routed, every live gateway finds them healthy. A task that runs on a node which is
-down counts neither as ready nor as still active.
+only once it passed) and, if it is routed, every live gateway finds them healthy. One that nobody checks counts once it
+has run for a while. A task that runs on a node which is down counts neither as ready nor as still active.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from hunqi.apps.model import Condition, Mode, ServiceSpec
 from hunqi.apps.serving import HealthReport
 from hunqi.engine.model import (
+    JSON,
     LABEL_APP,
     LABEL_KIND,
     LABEL_REVISION,
@@ -24,6 +26,8 @@ from hunqi.engine.model import (
     TaskState,
 )
 
+SETTLE_S: Final = 5.0
+"""How long a task that nobody checks must have run: as long as Docker watches an updated task by default."""
 CRASHES: Final = 3
 """Tasks of a service that must have failed before it is given up while its time is not over."""
 KIND_SERVICE: Final = "service"
@@ -89,6 +93,8 @@ class Judged:
     count: int = 0
     failed: Task | None = None
     """The task to be shown for it, where the service will not get ready by waiting."""
+    settles_in_s: float | None = None
+    """When the next task that nobody checks has run long enough, where one does not count for that alone."""
     sentence: str = ""
 
     def reached(self, condition: Condition) -> bool:
@@ -124,9 +130,19 @@ def standings(app: str, services: Collection[Service], snapshot: Snapshot) -> di
 
 
 def judge(
-    spec: ServiceSpec, standing: Standing | None, wanted: int, report: HealthReport | None, *, gateways: bool
+    spec: ServiceSpec,
+    standing: Standing | None,
+    wanted: int,
+    report: HealthReport | None,
+    *,
+    gateways: bool,
+    settled_before: float,
 ) -> Judged:
-    """Say how a service stands. ``gateways`` is whether the gateways' word is needed for a routed one."""
+    """Say how a service stands.
+
+    ``gateways`` is whether the gateways' word is needed for a routed one; a task that nobody checks counts if it runs
+    since ``settled_before`` (seconds since the epoch).
+    """
     if standing is None:
         return Judged(sentence=f"{spec.name} is not there yet")
     if spec.mode in {Mode.REPLICATED_JOB, Mode.GLOBAL_JOB}:
@@ -141,16 +157,25 @@ def judge(
     if spec.routed and gateways:
         ids &= report.healthy if report else frozenset()
         unwell = report.failures if report else {}
+    settles_in_s: float | None = None
+    if not (spec.routed and gateways) and not _has_check(spec):
+        young = {task.id: left for task in running if (left := _since(task) - settled_before) > 0}
+        ids -= young.keys()
+        settles_in_s = min(young.values(), default=None)
     if len(ids) >= enough:
         sentence = f"{spec.name}: {len(ids)} of {enough} healthy"
         return Judged(started=True, ready=True, completed=_completed(standing), count=len(ids), sentence=sentence)
+    sentence = _unready(spec, standing, f"{len(ids)} of {enough} healthy", unwell)
+    if settles_in_s is not None:
+        sentence += "; what has no healthcheck is watched for a moment"
     started = enough == 0 or any(task.state in _BEGUN for task in standing.tasks)
     return Judged(
         started=started,
         completed=_completed(standing),
         count=len(ids),
         failed=_given_up(spec, standing),
-        sentence=_unready(spec, standing, f"{len(ids)} of {enough} healthy", unwell),
+        sentence=sentence,
+        settles_in_s=settles_in_s,
     )
 
 
@@ -166,6 +191,19 @@ def _judge_job(spec: ServiceSpec, standing: Standing) -> Judged:
     return Judged(
         started=started, ready=completed or started, completed=completed, count=done, failed=failed, sentence=sentence
     )
+
+
+def _has_check(spec: ServiceSpec) -> bool:
+    container: JSON = spec.template.get("ContainerSpec") or {}
+    return (container.get("Healthcheck") or {}).get("Test", ["NONE"])[:1] not in ([], ["NONE"])
+
+
+def _since(task: Task) -> float:
+    """Return since when a task is in its state, in seconds since the epoch; 0 where Docker does not say."""
+    try:
+        return datetime.fromisoformat(task.updated_at).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _completed(standing: Standing) -> bool:

@@ -248,6 +248,8 @@ class EngineInfo:
     cgroup_version: str
     data_root: str
     swarm: SwarmState
+    log_driver: str = ""
+    """Where containers write that say nothing else: ``json-file``, ``journald``, ..."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

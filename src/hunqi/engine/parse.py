@@ -240,6 +240,7 @@ def engine_info(data: JSON) -> EngineInfo:
         cgroup_version=str(data.get("CgroupVersion", "1")),
         data_root=data.get("DockerRootDir", ""),
         swarm=_swarm_state(part(data, "Swarm")),
+        log_driver=data.get("LoggingDriver", ""),
     )
 
 

@@ -144,6 +144,15 @@ def load_certificate(pem: str) -> x509.Certificate:
         raise X509Error("this is no PEM of a certificate") from error
 
 
+def names(certificate: x509.Certificate, hosts: Iterable[str]) -> bool:
+    """Whether a certificate is good for all of ``hosts``, each named as it is asked for. Raises :class:`X509Error`."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return all(general_name(host) in found for host in hosts)
+
+
 def to_pem(thing: x509.Certificate | x509.CertificateSigningRequest) -> str:
     """Return a certificate or a request as PEM."""
     return thing.public_bytes(serialization.Encoding.PEM).decode()

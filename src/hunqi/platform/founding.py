@@ -21,6 +21,7 @@ from hunqi.errors import UserError
 from hunqi.identity.directory import open_directory
 from hunqi.identity.registry import RegistryLogins
 from hunqi.kit.files import write_atomic
+from hunqi.kit.x509 import load_certificate, names
 from hunqi.nodes.authority import ClusterAuthority, key_name, make_request
 from hunqi.nodes.credentials import Holding, read_holding, settle
 from hunqi.nodes.identity import Credential, IdentityError, Role, TlsPaths
@@ -98,10 +99,10 @@ def write_registry_key(settings: PlatformSettings, public_pem: str) -> None:
 def issue_to(
     paths: TlsPaths, authority: ClusterAuthority, role: Role, *, hosts: Sequence[str], now: datetime, name: str = ""
 ) -> str:
-    """Write a key, its certificate and the authority's, unless they are there and good; return the holder's name.
+    """Write a key, its certificate and the authority's, unless they are there, good and for ``hosts``.
 
-    A holder that is known keeps its name; a new one gets ``name``, by default that of its key. What has merely grown
-    old is renewed where it is in use (``nodes.renewal``); what is over is made anew here.
+    Returns the holder's name: one that is known keeps its name, a new one gets ``name``, by default that of its key.
+    What has merely grown old is renewed where it is in use (``nodes.renewal``); what is over is made anew here.
     """
     settle(paths)
     held: Holding | None = None
@@ -110,7 +111,8 @@ def issue_to(
     if held and held.identity.cluster == authority.cluster:
         name = held.identity.name
         is_ours = paths.key.exists() and paths.ca.exists() and paths.ca.read_text("ascii") == authority.ca_pem
-        if is_ours and not held.over(now):
+        others = [host for host in hosts if host != LOOPBACK]
+        if is_ours and not held.over(now) and names(load_certificate(paths.cert.read_text("ascii")), others):
             return name
     key, request = make_request()
     name = name or key_name(request)

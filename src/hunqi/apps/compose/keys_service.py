@@ -80,7 +80,7 @@ _SERVICE: Final = f"""
 + label_file  ContainerSpec.Labels, before labels
 + labels*  ContainerSpec.Labels; io.hunqi.* is refused
 > links  the other service has the alias on the networks of the app, and is started first
-+ logging  TaskTemplate.LogDriver
++ logging  TaskTemplate.LogDriver; without it, where the engine writes json-file, three files of 20 MB a task
 + logging.driver  Name
 + logging.options*  Options
 - mac_address  Swarm gives the addresses

@@ -221,6 +221,7 @@ class FakeSystem:
             cgroup_version="2",
             data_root="/var/lib/docker",
             swarm=swarm,
+            log_driver="json-file",
         )
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Final
 
 from hunqi.engine.model import Event
 
-_EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Ledger:
@@ -32,12 +32,12 @@ class Ledger:
 
     def stamp(self) -> str:
         """Return the clock's time as the API writes it."""
-        at = _EPOCH + timedelta(seconds=self.clock())
+        at = EPOCH + timedelta(seconds=self.clock())
         return at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
     def tell(self, kind: str, action: str, id_: str, name: str, **more: str) -> None:
         """Send an event of the Swarm's scope."""
-        time_ns = int((_EPOCH.timestamp() + self.clock()) * 1e9)
+        time_ns = int((EPOCH.timestamp() + self.clock()) * 1e9)
         event = Event(
             kind=kind, action=action, id=id_, attributes={"name": name, **more}, time_ns=time_ns, scope="swarm"
         )
