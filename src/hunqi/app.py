@@ -71,10 +71,13 @@ def serve_agent(platform: PlatformSettings) -> int:
     )
 
     def make_gateway(_settings: AgentSettings, docker: Docker) -> NodeGateway:
-        folder = platform.agent_dir / "gateway"
-        return NodeGateway(
-            docker, GatewaySettings(cluster=membership.cluster, node=membership.node, folder=folder.absolute())
+        gateway = GatewaySettings(
+            cluster=membership.cluster,
+            node=membership.node,
+            folder=(platform.agent_dir / "gateway").absolute(),
+            logins_key_file=platform.registry_key_file,
         )
+        return NodeGateway(docker, gateway)
 
     asyncio.run(run_agent(settings, make_gateway=make_gateway))
     return 0

@@ -249,7 +249,7 @@ async def test_a_node_is_removed_once_it_is_empty_and_down(tmp_path: Path) -> No
 async def test_managers_are_not_removed_and_strangers_not_found(tmp_path: Path) -> None:
     async with swarm(tmp_path) as it:
         controller = it.controller()
-        with pytest.raises(NodeRefusedError, match="demote"):
+        with pytest.raises(NodeRefusedError, match="hunqi node set node1 --role worker"):
             await controller.remove("node1")
         with pytest.raises(NodeNotFoundError):
             await controller.drain("nowhere")

@@ -195,7 +195,9 @@ def _judge_job(spec: ServiceSpec, standing: Standing) -> Judged:
 
 def _has_check(spec: ServiceSpec) -> bool:
     container: JSON = spec.template.get("ContainerSpec") or {}
-    return (container.get("Healthcheck") or {}).get("Test", ["NONE"])[:1] not in ([], ["NONE"])
+    check: JSON = container.get("Healthcheck") or {}
+    test: list[str] = check.get("Test") or []
+    return test[:1] not in ([], ["NONE"])
 
 
 def _since(task: Task) -> float:

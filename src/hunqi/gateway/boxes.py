@@ -44,6 +44,8 @@ class GatewaySettings:
     """Put before commands that set rules of the network, where the machine's network is not this process's."""
     host_ip: str = ""
     """The address of the machine to publish at; empty means all."""
+    logins_key_file: Path | None = None
+    """The public key (PEM) of the logins that may see what is routed; without one nobody may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

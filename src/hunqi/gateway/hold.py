@@ -20,7 +20,8 @@ from aiohttp import web
 
 from hunqi.gateway.admin import Host
 from hunqi.gateway.model import RouteTable, Target
-from hunqi.gateway.render.common import HEADER_HOLD
+from hunqi.gateway.page import Answer, RoutesPage
+from hunqi.gateway.render.common import HEADER_HOLD, PAGE
 from hunqi.kit.sockets import listen
 
 DEFAULT_HOLD_S: Final = 30.0
@@ -148,7 +149,7 @@ def serving(hosts: Iterable[Host]) -> frozenset[str]:
 
 
 @asynccontextmanager
-async def serve_holds(holds: Holds, socket: Path) -> AsyncGenerator[None]:
+async def serve_holds(holds: Holds, socket: Path, *, page: RoutesPage | None = None) -> AsyncGenerator[None]:
     """Answer Envoy's questions at the unix socket ``socket`` (owner only) for as long as the block."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -158,7 +159,12 @@ async def serve_holds(holds: Holds, socket: Path) -> AsyncGenerator[None]:
         text = "The service does not answer at the moment.\n"
         return web.Response(status=429, headers={"retry-after": "5"}, text=text)
 
+    async def routes(request: web.Request) -> web.Response:
+        found = page.answer(request.headers) if page else Answer(status=404, headers={})
+        return web.Response(status=found.status, headers=found.headers, text=found.body)
+
     app = web.Application()
+    app.router.add_route("*", PAGE, routes)
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()

@@ -15,6 +15,7 @@ from hunqi.gateway.boxes import GatewaySettings, bootstrap_of, place_of
 from hunqi.gateway.envoy import Envoy
 from hunqi.gateway.hold import Holds, serve_holds
 from hunqi.gateway.model import Edge, EndpointHealth, GatewayReport, RouteTable
+from hunqi.gateway.page import RoutesPage
 from hunqi.gateway.render.bootstrap import ADMIN_SOCKET
 from hunqi.kit.files import write_atomic
 
@@ -64,10 +65,12 @@ async def prepare(settings: GatewaySettings, digest: str, edge: Edge, table: Rou
 
 
 @asynccontextmanager
-async def open_instance(settings: GatewaySettings, digest: str, holds: Holds) -> AsyncGenerator[Instance]:
+async def open_instance(
+    settings: GatewaySettings, digest: str, holds: Holds, page: RoutesPage
+) -> AsyncGenerator[Instance]:
     """Drive the Envoy for as long as the block; it runs on afterwards."""
     folder = folder_of(settings, digest)
-    async with serve_holds(holds, folder / HOLD_SOCKET), open_admin(folder / ADMIN_SOCKET) as admin:
+    async with serve_holds(holds, folder / HOLD_SOCKET, page=page), open_admin(folder / ADMIN_SOCKET) as admin:
         yield Instance(digest, Envoy(folder, place_of(settings), admin), admin)
 
 

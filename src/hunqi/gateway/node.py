@@ -26,6 +26,7 @@ from hunqi.gateway.instance import Instance, folder_of, merge, open_instance, pr
 from hunqi.gateway.keeper import Keeper, Stand
 from hunqi.gateway.lightening import Lightness
 from hunqi.gateway.model import Edge, EndpointState, GatewayReport, RouteTable
+from hunqi.gateway.page import RoutesPage
 from hunqi.gateway.ports import Ports, PortsFailedError, wanted_ports
 
 RESYNC_S: Final = 5.0
@@ -50,6 +51,7 @@ class NodeGateway:
         self._keeper = Keeper(docker, settings)
         self._holds = Holds(max_held=Edge().max_held)
         self._table: RouteTable | None = None
+        self._page = RoutesPage(settings.logins_key_file, lambda: self._table)
         self._ports = Ports(settings.enter)
         self._ports_checked = 0.0
         self._lightness = Lightness()
@@ -143,7 +145,7 @@ class NodeGateway:
         """Drive every Envoy that runs; the wanted one counts once it is ready."""
         for digest in stand.envoys.keys() - self._instances.keys():
             stack = AsyncExitStack()
-            instance = await stack.enter_async_context(open_instance(self._settings, digest, self._holds))
+            instance = await stack.enter_async_context(open_instance(self._settings, digest, self._holds, self._page))
             self._stacks[digest] = stack
             self._instances[digest] = instance
             await instance.envoy.apply(self._table or table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -35,7 +35,7 @@ class Context:
 
     name: str
     url: str
-    more: Sequence[str] = ()
+    more: tuple[str, ...] = ()
     """Further addresses of the same Hunqi."""
     token: str | None = field(default=None, repr=False)
     token_id: str | None = None
@@ -87,7 +87,9 @@ def load_contexts() -> Contexts:
     path = contexts_file()
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
-        held = {name: Context(**each) for name, each in data["contexts"].items()}
+        held = {
+            name: Context(**{**each, "more": tuple(each.get("more", ()))}) for name, each in data["contexts"].items()
+        }
         return Contexts(current=data["current"], held=held)
     except FileNotFoundError:
         return Contexts()
@@ -114,5 +116,5 @@ def effective() -> Context:
     named, token = os.environ.get(URL_VARIABLE, ""), os.environ.get(TOKEN_VARIABLE)
     urls = [url.strip().rstrip("/") for url in named.split(",") if url.strip()]
     if urls and urls != [url.rstrip("/") for url in kept.urls][: len(urls)]:
-        kept = Context(name="environment", url=urls[0], more=urls[1:])
+        kept = Context(name="environment", url=urls[0], more=tuple(urls[1:]))
     return replace(kept, url=kept.url.rstrip("/"), token=token or kept.token)

@@ -257,7 +257,8 @@ def token_add(
 def token_registry(*, as_json: JsonOption = False) -> None:
     """Make a password for docker login at the accelerators, good for twelve hours; it is printed alone.
 
-    Images lie below the names of apps: a developer of the app shop pushes to 127.0.0.1:5000/shop/IMAGE.
+    Images lie below the names of apps: a developer of the app shop pushes to 127.0.0.1:5000/shop/IMAGE. With the same
+    user and password every gateway shows what is routed of these apps: https://HOST/.well-known/hunqi/routes.
 
     [bold]Examples[/bold]
 

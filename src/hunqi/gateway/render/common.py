@@ -22,6 +22,9 @@ HOLD_AGENT: Final = "hunqi-hold-agent"
 ACME: Final = "hunqi-acme"
 """Control's answers to ACME challenges."""
 
+PAGE: Final = "/.well-known/hunqi/routes"
+"""Where the agent says what is routed, to those who may know, under every host."""
+
 HEADER_HOLD: Final = "x-hunqi-hold"
 """Cluster or service that a held request waits for; set by us only, taken away from what clients send."""
 HEADER_HELD: Final = "x-hunqi-held"

@@ -20,7 +20,9 @@ from hunqi.gateway.render.common import (
     HEADER_HELD,
     HEADER_HOLD,
     HOLD,
+    HOLD_AGENT,
     JSON,
+    PAGE,
     header,
     headers,
     message,
@@ -48,6 +50,11 @@ _CODES: Final[Mapping[int, str]] = {
     308: "PERMANENT_REDIRECT",
 }
 _SAFE_METHOD: Final[JSON] = {"name": ":method", "string_match": {"safe_regex": {"regex": SAFE_METHODS}}}
+_ROUTES_PAGE: Final[JSON] = {
+    "match": {"path": PAGE},
+    "route": {"cluster": HOLD_AGENT, "timeout": "5s"},
+    "request_headers_to_remove": ["cookie"],
+}
 _NOTHING: Final[JSON] = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
 
 
@@ -83,6 +90,7 @@ def render_host(host: str, routes: Collection[Route], table: RouteTable) -> JSON
     entries = [_challenge(token, answer) for token, answer in sorted(table.challenges.items())]
     if table.edge.acme_challenge:
         entries.append({"match": {"prefix": _CHALLENGE}, "route": {"cluster": ACME, "timeout": "5s"}})
+    entries.append(_ROUTES_PAGE)
     for route in sorted(routes, key=_precedence):
         entries += _entries(route, table.edge, host)
     entries.append(_NOTHING)
