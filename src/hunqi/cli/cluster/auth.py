@@ -85,7 +85,7 @@ def login(
     wanted = Context(
         name=context or known.name,
         url=(url[0] if url else known.url).rstrip("/"),
-        more=[each.rstrip("/") for each in url[1:]] if url else known.more,
+        more=tuple(each.rstrip("/") for each in url[1:]) if url else known.more,
         ca_file=str(ca_file.absolute()) if ca_file else known.ca_file,
     )
     if token_stdin:

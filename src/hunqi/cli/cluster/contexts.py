@@ -87,9 +87,7 @@ def load_contexts() -> Contexts:
     path = contexts_file()
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
-        held = {
-            name: Context(**{**each, "more": tuple(each.get("more", ()))}) for name, each in data["contexts"].items()
-        }
+        held = {name: _context(each) for name, each in data["contexts"].items()}
         return Contexts(current=data["current"], held=held)
     except FileNotFoundError:
         return Contexts()
@@ -97,6 +95,11 @@ def load_contexts() -> Contexts:
         raise ContextError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ContextError(f"{path} is damaged: remove it, and hunqi login again") from error
+
+
+def _context(kept: dict[str, Any]) -> Context:
+    more: list[str] = kept.pop("more", [])
+    return Context(**kept, more=tuple(more))
 
 
 def save_contexts(contexts: Contexts) -> None:
