@@ -12,6 +12,7 @@ import pytest
 from testbed.load import Outcome, Report
 from testbed.processes import wait_for
 from testbed.product import Product, kept_dead, platform, shop
+from testbed.programs import ProcessFailedError
 from testbed.swarm import THREE_NODES, Bed
 from testbed.watched import Watched, watched
 
@@ -46,6 +47,18 @@ def test_slow_app_with_websockets_is_stopped_by_its_own_signal_with_sockets_open
     stops = [told for told in found.told.told("signal") if told.more["signal"] == int(signal.SIGTERM)]
     assert sum(told.more["websockets"] for told in stops) >= 6
     assert {told.task for told in stops} <= {told.task for told in found.told.told("end")}
+
+
+def test_failing_healthcheck_is_told_with_what_it_said_though_the_tasks_end_in_good_order(product: Product) -> None:
+    sick = shop(replicas=1, env={"START_DELAY_MS": "600000"})
+    sick = sick.replace("retries: 3", "retries: 2").replace("start_period: 10s", "start_period: 0s")
+    sick = sick.replace("      replicas: 1\n", "      replicas: 1\n      restart_policy: {delay: 500ms}\n")
+    begun = product.begin_deploy("sick", sick)
+    with pytest.raises(ProcessFailedError, match=r'"deploy\.task-failed"') as caught:
+        product.await_deploy("sick", begun, timeout_s=90.0)
+    assert '"health": "nothing listens"' in str(caught.value)
+    assert '"exit_code": 0' in str(caught.value)
+    product.remove("sick")
 
 
 def test_control_dies_for_a_while_and_a_gateway_meanwhile(product: Product) -> None:

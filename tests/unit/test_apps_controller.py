@@ -91,6 +91,17 @@ async def test_service_that_nobody_checks_counts_when_it_has_run_for_a_while(tmp
     assert time.monotonic() - begun >= room.settle_s
 
 
+async def test_service_whose_tasks_end_in_good_order_again_and_again_fails_too(room: Cluster) -> None:
+    quick = {"RestartPolicy": {"Condition": "any", "Delay": 50_000_000}}
+    image = IMAGE.format(name="web", digest=f"{1:064x}")
+    room.swarm.behave(image, Behaviour(exit_code=0, run_s=0.0))
+    deploy = await room.ended("shop", await room.release(spec(web(template=quick))))
+
+    assert deploy.state is DeployState.FAILED
+    assert deploy.problem is not None
+    assert (deploy.problem.code, deploy.problem.exit_code) == ("deploy.task-failed", 0)
+
+
 async def _only(room: Cluster, names: set[str]) -> bool:
     return await room.names() == names
 

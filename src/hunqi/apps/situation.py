@@ -122,6 +122,7 @@ class Situation:
             self.facts.health.get(name),
             gateways=self.gateways,
             settled_before=self.now - self.facts.settle_s,
+            begun=self.deploy.progress.started.get(service, 0.0) if self.deploy else 0.0,
         )
 
 

@@ -29,7 +29,9 @@ from hunqi.engine.model import (
 SETTLE_S: Final = 5.0
 """How long a task that nobody checks must have run: as long as Docker watches an updated task by default."""
 CRASHES: Final = 3
-"""Tasks of a service that must have failed before it is given up while its time is not over."""
+"""Tasks of a service that must have ended before it is given up while its time is not over."""
+_SKEW_S: Final = 5.0
+"""By which Docker's clock may be behind ours."""
 KIND_SERVICE: Final = "service"
 _ENDED: Final = frozenset(
     {
@@ -137,16 +139,17 @@ def judge(
     *,
     gateways: bool,
     settled_before: float,
+    begun: float = 0.0,
 ) -> Judged:
     """Say how a service stands.
 
     ``gateways`` is whether the gateways' word is needed for a routed one; a task that nobody checks counts if it runs
-    since ``settled_before`` (seconds since the epoch).
+    since ``settled_before`` (seconds since the epoch). What ended before ``begun`` is no sign of how it is now.
     """
     if standing is None:
         return Judged(sentence=f"{spec.name} is not there yet")
     if spec.mode in {Mode.REPLICATED_JOB, Mode.GLOBAL_JOB}:
-        return _judge_job(spec, standing)
+        return _judge_job(spec, standing, begun)
     running = standing.running
     enough = wanted
     if spec.mode is Mode.GLOBAL:
@@ -173,13 +176,13 @@ def judge(
         started=started,
         completed=_completed(standing),
         count=len(ids),
-        failed=_given_up(spec, standing),
+        failed=_given_up(spec, standing, begun),
         sentence=sentence,
         settles_in_s=settles_in_s,
     )
 
 
-def _judge_job(spec: ServiceSpec, standing: Standing) -> Judged:
+def _judge_job(spec: ServiceSpec, standing: Standing, begun: float) -> Judged:
     total = spec.completions if spec.completions is not None else max(1, spec.replicas)
     done = sum(task.state is TaskState.COMPLETE for task in standing.tasks)
     if spec.mode is Mode.GLOBAL_JOB:
@@ -187,7 +190,7 @@ def _judge_job(spec: ServiceSpec, standing: Standing) -> Judged:
     started = any(task.state in _BEGUN for task in standing.tasks)
     completed = done >= total
     sentence = f"{spec.name}: {done} of {total} completed"
-    failed = None if completed else _given_up(spec, standing)
+    failed = None if completed else _given_up(spec, standing, begun)
     return Judged(
         started=started, ready=completed or started, completed=completed, count=done, failed=failed, sentence=sentence
     )
@@ -212,13 +215,24 @@ def _completed(standing: Standing) -> bool:
     return any(task.state is TaskState.COMPLETE for task in standing.tasks) and not standing.active
 
 
-def _given_up(spec: ServiceSpec, standing: Standing) -> Task | None:
-    failed = [task for task in standing.tasks if task.state in _FAILED]
-    if not failed:
-        return None
+def _given_up(spec: ServiceSpec, standing: Standing, begun: float) -> Task | None:
+    """Return the last task that ended, where enough of them did.
+
+    One that Docker stopped since its healthcheck failed is *complete* if it then ended in good order, like one that
+    ends by itself: in a service that is to run all the time that is no better than to fail.
+    """
     restarts = spec.template.get("RestartPolicy", {}).get("Condition", "any")
+    lasts = spec.mode in {Mode.REPLICATED, Mode.GLOBAL} and restarts == "any"
+    ended = _FAILED | {TaskState.COMPLETE} if lasts else _FAILED
+    found = [
+        task
+        for task in standing.tasks
+        if task.state in ended and (not task.updated_at or _since(task) >= begun - _SKEW_S)
+    ]
+    if not found:
+        return None
     final = restarts == "none" and not standing.active
-    return failed[0] if final or len(failed) >= CRASHES else None
+    return max(found, key=_since) if final or len(found) >= CRASHES else None
 
 
 def _unready(spec: ServiceSpec, standing: Standing, count: str, unwell: Mapping[str, str]) -> str:
@@ -229,4 +243,6 @@ def _unready(spec: ServiceSpec, standing: Standing, count: str, unwell: Mapping[
             return f"{spec.name}: {count}; {task.state}: {task.error}"
         if task.id in unwell:
             return f"{spec.name}: {count}; a gateway's check says: {unwell[task.id]}"
+    if any(task.state is TaskState.COMPLETE for task in standing.tasks):
+        return f"{spec.name}: {count}; its tasks end by themselves, or Docker stops them as unhealthy"
     return f"{spec.name}: {count}"

@@ -61,7 +61,7 @@ in DIR/platform.json.
   [cyan]hunqi up --advertise 10.0.0.1[/cyan]
       For more than one machine: then hunqi node token, and hunqi join there.
 
-  [cyan]hunqi up --database-file db.url --key-file cluster.key[/cyan]
+  [cyan]hunqi up --database-file db.url[/cyan]
       On a manager that has joined: control here too, by the cluster's PostgreSQL.
 """
 

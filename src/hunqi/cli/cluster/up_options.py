@@ -96,8 +96,8 @@ KeyOption = Annotated[
     typer.Option(
         "--key-file",
         metavar="FILE",
-        help="On a manager that has joined: the cluster's key, to have control here too. A copy of"
-        " DIR/control/cluster.key of the first machine.",
+        help="On a manager that has joined: the cluster's key, to have control here too; without it the Swarm's is"
+        " used. A copy of DIR/control/cluster.key of the first machine.",
         show_default=False,
     ),
 ]
