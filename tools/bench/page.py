@@ -73,16 +73,42 @@ def write_section(
     lines += [f"- Run: {day}, {rounds} rounds, {took_s / 60:.0f} minutes; {met} of {len(rows)} bars are met."]
     lines += [f"- Machine: {machine()}.", f"- Versions: {'; '.join(programs)}.", ""]
     lines += ["| measure | value | bar | | figures |", "|---|---|---|---|---|"]
-    for row in rows:
-        verdict = "met" if row.is_met else "**missed**"
-        lines.append(f"| {row.name} | {row.value_text} | {row.bar_text} | {verdict} | {row.figures} |")
+    lines += map(_line_of, rows)
     path.write_text(replace_section(path.read_text(encoding="utf-8"), title, "\n".join(lines)), encoding="utf-8")
+
+
+def update_section(path: Path, title: str, rows: Sequence[Row], *, alone: str, rounds: int) -> None:
+    """Put rows that were measured later into a section, in the place of those of the same names or at its end.
+
+    ``alone`` says which scenarios they are; what the section says of not having measured these goes.
+    """
+    page = path.read_text(encoding="utf-8")
+    section = next(part for part in _sections(page) if part.startswith(f"## {title}\n")).rstrip("\n")
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    lines = [line for line in section.split("\n") if not re.match(rf"- \*\*Not measured\*\*: ({alone}):", line)]
+    for row in rows:
+        place = next((at for at, line in enumerate(lines) if line.startswith(f"| {row.name} |")), len(lines))
+        lines[place : place + 1] = [_line_of(row)]
+    verdicts = re.findall(r"\| (met|\*\*missed\*\*) \|", "\n".join(lines))
+    count = f"{verdicts.count('met')} of {len(verdicts)} bars are met."
+    lines = [re.sub(r"\d+ of \d+ bars are met\.", count, line) for line in lines]
+    place = next(number for number, line in enumerate(lines) if line.startswith("- Machine: "))
+    lines.insert(place, f"- Measured again alone: {alone.replace('|', ', ')}, {day}, {rounds} rounds.")
+    path.write_text(replace_section(page, title, "\n".join(lines)), encoding="utf-8")
+
+
+def _line_of(row: Row) -> str:
+    verdict = "met" if row.is_met else "**missed**"
+    return f"| {row.name} | {row.value_text} | {row.bar_text} | {verdict} | {row.figures} |"
+
+
+def _sections(page: str) -> list[str]:
+    return re.split(r"^(?=## )", page, flags=re.MULTILINE)
 
 
 def replace_section(page: str, title: str, section: str) -> str:
     """Return ``page`` with ``section`` (its heading included) in place of the one of that title, or at its end."""
-    parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)
-    kept = [part.rstrip("\n") for part in parts]
+    kept = [part.rstrip("\n") for part in _sections(page)]
     place = next((number for number, part in enumerate(kept) if part.startswith(f"## {title}\n")), len(kept))
     kept[place : place + 1] = [section.rstrip("\n")]
     return "\n\n".join(kept) + "\n"

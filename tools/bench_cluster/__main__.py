@@ -15,7 +15,7 @@ from typing import Final
 
 from rich.console import Console
 from tools.bench.model import Row
-from tools.bench.page import json_of, table_of, versions, write_section
+from tools.bench.page import json_of, table_of, update_section, versions, write_section
 from tools.bench_cluster import (
     ROOT,
     absence,
@@ -64,7 +64,10 @@ def main() -> int:
         action="append",
         choices=[*SCENARIOS],
         metavar="NAME",
-        help=f"one of {', '.join(SCENARIOS)}; again for more; writes no page",
+        help=f"one of {', '.join(SCENARIOS)}; again for more; writes no page without --page",
+    )
+    parser.add_argument(
+        "--page", action="store_true", help="with --only: put these rows into the page that a whole run has written"
     )
     parser.add_argument(
         "--share", type=float, default=1.0, help="of the acts and times that bars ask for; less than 1 writes no page"
@@ -78,6 +81,9 @@ def main() -> int:
         page = ROOT / "docs" / "benchmarks.md"
         how = _HOW + "".join(f"- **Not measured**: {name}: {why}\n" for name, why in broken.items())
         write_section(page, _TITLE, how, rows, rounds=options.rounds, took_s=took_s, programs=versions(_PROGRAMS))
+    elif options.only and options.page and options.share >= 1.0 and not broken:
+        page = ROOT / "docs" / "benchmarks.md"
+        update_section(page, _TITLE, rows, alone="|".join(options.only), rounds=options.rounds)
     if options.json:
         print(json_of(rows, rounds=options.rounds))
     else:

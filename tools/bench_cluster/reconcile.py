@@ -46,6 +46,7 @@ class _Room(Cluster):
                 engine=self.engine,
                 observer=self.watching,
                 routing=self.routing,
+                judging=self.routing,
                 images=self.images,
                 seal=self.seal,
                 volumes=self.volumes,
