@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
 
+import orjson
+
 from hunqi.gateway.model import Cluster, Place, RouteTable
 from hunqi.gateway.render.clusters import (
     ClusterKind,
@@ -30,7 +32,7 @@ from hunqi.gateway.render.tls import render_secret, secret_name
 CLUSTERS: Final = "cds.json"
 LISTENERS: Final = "lds.json"
 
-_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_escaped: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Renderer:
@@ -117,6 +119,14 @@ class Renderer:
             kept = (None, texts)
         self._fresh[key] = kept
         return kept[1]
+
+
+def _encode(part: JSON) -> str:
+    try:
+        return orjson.dumps(part).decode()
+    except orjson.JSONEncodeError:
+        # Half a pair of surrogates in what somebody named: it must not keep all other routes out.
+        return _escaped(part)
 
 
 def _own(table: RouteTable, place: Place) -> Iterator[JSON]:
