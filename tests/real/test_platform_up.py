@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Generator
@@ -198,6 +200,7 @@ def test_a_supervisor_that_is_killed_takes_its_processes_along_and_the_next_one_
 
 def test_an_upgrade_copies_the_database_and_restarts_in_the_same_process(host: Host) -> None:
     before = host.json("status")
+    _set(host, "of-before", "1")
 
     said = host.json("upgrade")
 
@@ -206,8 +209,21 @@ def test_an_upgrade_copies_the_database_and_restarts_in_the_same_process(host: H
     assert after["pid"] == before["pid"]
     assert {part["pid"] for part in after["parts"]}.isdisjoint(part["pid"] for part in before["parts"])
 
+    _set(host, "of-before", "2")
+    _set(host, "of-after", "1")
     assert Path(host.json("upgrade", "--revert", "--yes")["snapshot"]) == Path(said["snapshot"])
     assert host.json("status")["ready"] is True
+    assert _settings(host, "of-") == {"of-before": "1"}
+
+
+def _set(host: Host, key: str, value: str) -> None:
+    with contextlib.closing(sqlite3.connect(host.data / "control/control.db", timeout=10.0)) as database, database:
+        database.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+
+
+def _settings(host: Host, prefix: str) -> dict[str, str]:
+    with contextlib.closing(sqlite3.connect(host.data / "control/control.db", timeout=10.0)) as database:
+        return dict(database.execute("SELECT key, value FROM settings WHERE key LIKE ?", (prefix + "%",)))
 
 
 def test_control_is_rebuilt_from_the_swarm_with_its_key_or_the_one_that_was_kept(host: Host, tmp_path: Path) -> None:
