@@ -1,4 +1,4 @@
-"""The order of services by what they depend on. Pure."""
+"""Circles among services by what they depend on. Pure."""
 
 from __future__ import annotations
 
@@ -26,17 +26,3 @@ def cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:
                 path.pop()
                 done.add(name)
     return []
-
-
-def waves(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Return the services in the order in which they can be started, those that can be together in one list.
-
-    ``edges`` has no circle; what it does not have as a key is left out.
-    """
-    left = {name: {other for other in others if other in edges} for name, others in edges.items()}
-    found: list[list[str]] = []
-    while left:
-        ready = [name for name, others in left.items() if not others] or list(left)
-        found.append(ready)
-        left = {name: others.difference(ready) for name, others in left.items() if name not in ready}
-    return found
