@@ -132,7 +132,8 @@ configs:
 secrets: {key: {environment: KEY, template_driver: golang}}
 volumes: {data: {driver: local, labels: {vol: "1"}, driver_opts: {type: tmpfs, device: tmpfs, o: size=3m}}}
 networks:
-  back: {internal: true, labels: {net: "1"}, ipam: {config: [{subnet: 10.213.7.0/24}]}, driver_opts: {com.example.n: v}}
+  back: {internal: true, labels: {net: "1"}, ipam: {config: [{subnet: 10.213.7.0/24}]},
+    driver_opts: {com.example.n: v, encrypted: "true"}}
 """.replace("IMAGE", IMAGE)
 
 
@@ -469,7 +470,9 @@ ARRIVES: dict[str, Check] = {
     ),
     D + "placement.max_replicas_per_node": task("full", 5, "Placement", "MaxReplicas"),
     "networks.*.driver": lambda seen: seen.networks["arrives_back"]["Driver"] == "overlay",
-    "networks.*.driver_opts": lambda seen: seen.networks["arrives_back"]["Options"]["com.example.n"] == "v",
+    "networks.*.driver_opts": lambda seen: (
+        seen.networks["arrives_back"]["Options"].items() >= {"com.example.n": "v", "encrypted": ""}.items()
+    ),
     "networks.*.internal": lambda seen: seen.networks["arrives_back"]["Internal"] is True,
     "networks.*.attachable": lambda seen: seen.networks["arrives_back"]["Attachable"] is True,
     "networks.*.labels": lambda seen: seen.networks["arrives_back"]["Labels"]["net"] == "1",
