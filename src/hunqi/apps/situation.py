@@ -84,7 +84,8 @@ class Situation:
         """Return how many replicas the service is to have."""
         if self.app.desired is not Desired.RUNNING:
             return 0
-        return self.app.intent.scale.get(spec.name, spec.replicas)
+        intent = self.app.intent
+        return intent.auto.get(spec.name, intent.scale.get(spec.name, spec.replicas))
 
     def spec_of(self, standing: Standing) -> ServiceSpec | None:
         """Return the spec of a Swarm service, as the revisions at hand have it; None if its own is not known any more.

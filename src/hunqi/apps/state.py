@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from hunqi.apps.model import DeployState, Note
 from hunqi.apps.operations import Problem, Replacing, ServiceProgress
+from hunqi.apps.shifting import Shift
 
 
 class Desired(StrEnum):
@@ -29,6 +30,8 @@ class Intent:
 
     scale: Mapping[str, int] = field(default_factory=dict[str, int])
     """Service → replicas that a user has set; a file that says another number than the one before ends it."""
+    auto: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Service → replicas that elastic scaling asks for; stands before ``scale``, and goes when it is switched off."""
     pins: Mapping[str, str] = field(default_factory=dict[str, str])
     """Local volume (a key of the spec's) → the id of the node that holds it; chosen once."""
     maintenance: str | None = None
@@ -49,6 +52,8 @@ class Progress:
     services: tuple[ServiceProgress, ...] = ()
     replacing: Replacing | None = None
     notes: tuple[Note, ...] = ()
+    shift: Shift | None = None
+    """What a rollout has decided of it; None switches as soon as all is ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

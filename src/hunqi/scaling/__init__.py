@@ -1,0 +1,1 @@
+"""Elastic scaling: an app has as many tasks as its load asks for."""
