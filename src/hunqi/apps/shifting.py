@@ -63,6 +63,8 @@ class Shifting:
     """Whether the new lane has all the tasks that ``shift`` asks for, healthy at every live gateway."""
     in_force: int = -1
     """The number of the last shift by which every live gateway works."""
+    wanted: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Service of ``changed`` → the tasks that it is to have at the end, with what users and load ask for."""
     services: tuple[ServiceProgress, ...] = ()
     sentence: str = ""
 
@@ -78,9 +80,10 @@ class Shifts(Protocol):
         """Return the app's, None if it has none under way."""
         ...
 
-    async def decide(self, app: str, deploy: str, shift: Shift) -> None:
+    async def decide(self, app: str, deploy: str, shift: Shift, *, sentence: str = "", actor: str = "hunqi") -> None:
         """Persist a decision, and have the app looked at. Raises ``DeployEndedError``, ``OvertakenError``.
 
         ``shift.number`` is one more than that of the shift that it follows; deciding the same again changes nothing.
+        ``sentence`` says why, for the event; ``shift.decided_at`` is set where it is 0.
         """
         ...
