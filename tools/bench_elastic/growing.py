@@ -67,7 +67,7 @@ def measure(session: Session) -> Iterator[Row]:
         unit="s",
         digits=1,
         figures=(
-            f"{_BASE:.0f} to {_BASE * _STEP:.0f} requests/s; a task can do {_CAPACITY:.0f}, target {_TARGET_RPS} for each; "
+            f"{_BASE:.0f} to {_BASE * _STEP:.0f} requests/s; a task can do {_CAPACITY:.0f}, target {_TARGET_RPS}; "
             f"p99 over {_WINDOW_S:.0f} s under {_TARGET_MS:.0f} ms from then on; tasks {_told(within)}; "
             f"{Report(outcomes=tuple(loaded)).summary()}"
         ),
