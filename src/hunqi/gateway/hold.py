@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +23,7 @@ from hunqi.gateway.model import RouteTable, Target
 from hunqi.gateway.page import Answer, RoutesPage
 from hunqi.gateway.render.common import HEADER_HOLD, PAGE
 from hunqi.kit.sockets import listen
+from hunqi.telemetry.wire import HeldCounts
 
 DEFAULT_HOLD_S: Final = 30.0
 _REMEMBERED: Final = 10_000
@@ -59,6 +60,8 @@ class Holds:
         self._clusters: dict[str, tuple[ServicePort, float]] = {}
         self._healthy: frozenset[str] = frozenset()
         self._held = 0
+        self._waiting: Counter[ServicePort] = Counter()
+        self._ever: Counter[ServicePort] = Counter()
         self.someone_waits = asyncio.Event()
         """Set while anyone is held."""
 
@@ -66,6 +69,18 @@ class Holds:
     def held(self) -> int:
         """How many wait now."""
         return self._held
+
+    def counts(self) -> tuple[HeldCounts, ...]:
+        """Return how many wait and have ever waited, of each service for which any has."""
+        waiting: Counter[tuple[str, str]] = Counter()
+        ever: Counter[tuple[str, str]] = Counter()
+        for each, count in self._ever.items():
+            ever[each.app, each.service] += count
+            waiting[each.app, each.service] += self._waiting[each]
+        return tuple(
+            HeldCounts(app=app, service=service, waiting=waiting[app, service], since_start=count)
+            for (app, service), count in ever.items()
+        )
 
     async def update(self, table: RouteTable) -> None:
         """Take in who serves what from now on."""
@@ -78,6 +93,8 @@ class Holds:
             self._clusters[cluster.name] = (wanted, cluster.hold_s)
         while len(self._clusters) > max(_REMEMBERED, len(table.clusters)):
             del self._clusters[next(iter(self._clusters))]
+        for gone in [each for each in self._ever if each not in self._services and not self._waiting[each]]:
+            del self._ever[gone]
         self._max_held = table.edge.max_held
         await self._notify()
 
@@ -96,6 +113,8 @@ class Holds:
         if wanted is None or self._held >= self._max_held:
             return None
         self._held += 1
+        self._waiting[wanted] += 1
+        self._ever[wanted] += 1
         self.someone_waits.set()
         try:
             async with asyncio.timeout(hold_s), self._changed:
@@ -106,6 +125,7 @@ class Holds:
             return None
         finally:
             self._held -= 1
+            self._waiting[wanted] -= 1
             if not self._held:
                 self.someone_waits.clear()
 

@@ -129,6 +129,11 @@ INTERNAL: Final = (
     ),
     _field("protocol", Kind.TEXT, "What it speaks there.", choices=("http1", "http2", "grpc"), default="http1"),
 )
+METRICS: Final = (
+    _field("port", Kind.INTEGER, "The port of the container that answers.", low=1, high=PORT_MAX, required=True),
+    _field("path", Kind.TEXT, "The path there.", default="/metrics"),
+    _field("names", Kind.TEXTS, "Patterns for the names that are taken: `jobs_*`; all without it, up to a bound."),
+)
 _ORDERS: Final = ("start-first", "stop-first")
 _LATER: Final = (
     _field("rollout", Kind.MAPPING, "How traffic moves to a new revision. Kept for the gray release."),
@@ -159,6 +164,12 @@ SERVICE: Final = (
     _field("routes", Kind.OBJECTS, "Ways from outside to a port of the service.", below=ROUTE),
     *_SHARED,
     _field("schedule", Kind.TEXT, "Five fields of cron (UTC): the service is a job that runs then."),
+    _field(
+        "metrics",
+        Kind.OBJECT,
+        "Where each task tells what it counts itself, in the text format of Prometheus or OpenMetrics.",
+        below=METRICS,
+    ),
     *_LATER,
 )
 TOP: Final = (
