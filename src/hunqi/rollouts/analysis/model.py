@@ -36,8 +36,8 @@ class Outcome(StrEnum):
 class Finding:
     """What one measure says of one service. ``sentence`` is for people, ``numbers`` is what it rests on.
 
-    Numbers, where they apply: ``new`` and ``old`` (the measure's value in both, rates as shares of 1), ``evidence`` (1 at
-    the start, condemns at ``needed``), ``failures``, ``errors`` (in a row), ``inconclusive`` (looks that were, in a row).
+    Numbers, where they apply: ``new`` and ``old`` (the value in both, of the success rate the share that failed),
+    ``evidence`` (0 at the start, condemns at 1), ``failures``, ``errors`` and ``inconclusive`` (in a row).
     """
 
     measure: str
@@ -61,7 +61,7 @@ _BY_GRAVITY = (Outcome.FAILURE, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.WAI
 
 
 def overall(findings: Iterable[Finding]) -> Outcome:
-    """Return the gravest of ``findings``: failure, error, inconclusive, waiting, success; success if there are none."""
+    """Return the gravest of ``findings``: failure, error, inconclusive, waiting, success, which it is without any."""
     seen = {finding.outcome for finding in findings}
     return next((outcome for outcome in _BY_GRAVITY if outcome in seen), Outcome.SUCCESS)
 

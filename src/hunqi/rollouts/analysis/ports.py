@@ -32,7 +32,8 @@ class Queries(Protocol):
     async def value(self, source: str, query: str, *, at: float) -> float | None:
         """Return the one value of an instant query at ``source``; None if its result is empty.
 
-        Raises a ``DependencyError`` if it could not be asked, a ``UserError`` if the query is wrong or has several values.
+        Raises a ``DependencyError`` if it could not be asked, a ``UserError`` if the query is wrong or has several
+        values.
         """
         ...
 
