@@ -94,6 +94,13 @@ def page() -> str:
         ("cors", fields.CORS),
         ("rate_limit", fields.RATE_LIMIT),
         ("A header of headers", fields.MATCH),
+        ("scale", fields.SCALE),
+        ("scale.queue", fields.QUEUE),
+        ("A slot of scale.schedule", fields.SLOT),
+        ("scale.zero", fields.ZERO),
+        ("scale.behavior", fields.BEHAVIOR),
+        ("up and down of scale.behavior", fields.RULES),
+        ("A policy of scale.behavior", fields.POLICY),
     ):
         parts.append(f"\n### {title}\n\n| field | | default |\n|---|---|---|\n")
         parts += [_field(field) for field in known]
