@@ -18,7 +18,7 @@ from hunqi.apps.compose.report import show, suggest
 from hunqi.apps.compose.resources import log_driver, placement, resources, restart_policy
 from hunqi.apps.compose.routes import inside, routes
 from hunqi.apps.compose.section import Section
-from hunqi.apps.compose.xhunqi import health, hunqi_of, schedule, seconds
+from hunqi.apps.compose.xhunqi import health, hunqi_of, metrics, schedule, seconds
 from hunqi.apps.model import (
     Condition,
     Dependency,
@@ -89,6 +89,7 @@ def build_service(name: str, section: Section, top: Section, links: Links, conte
         parallelism=deploy.section("update_config").integer("parallelism") or 0,
         ready_timeout_s=seconds(own, "ready_timeout", seconds(top, "ready_timeout", _SERVICE.ready_timeout_s)),
         schedule=schedule(own),
+        metrics=metrics(own),
     )
 
 
