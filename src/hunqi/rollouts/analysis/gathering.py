@@ -59,19 +59,31 @@ def past_windows(telemetry: Telemetry, case: Case, moment: Moment) -> list[Windo
 def new_windows(telemetry: Telemetry, case: Case, moment: Moment, *, start: float) -> list[Window]:
     """Return what both revisions did since ``start``, as far as all gateways have been heard.
 
-    Raises ``NotMeasuredError``.
+    A revision of which nothing was measured had no requests as long as the other one was measured. Raises
+    ``NotMeasuredError`` if neither was.
     """
     end = min(moment.now, telemetry.measured_until(moment.app))
     if end <= start:
         return []
+    found: list[list[Traffic]] = []
+    missing: NotMeasuredError | None = None
+    for revision in (case.new, case.old):
+        try:
+            found.append([] if revision is None else _traffic(telemetry, case, moment, revision, (start, end)))
+        except NotMeasuredError as error:
+            found.append([])
+            missing = error
+    if missing is not None and not any(found):
+        raise missing
+    return windows(found[0], found[1], start=start, length_s=moment.interval_s)
 
-    def traffic(revision: int) -> list[Traffic]:
-        subject = Subject(app=moment.app, service=case.service, revision=revision)
-        return [each for each in telemetry.traffic_by_interval(subject, start=start, end=end) if each.end <= end + 1e-6]
 
-    return windows(
-        traffic(case.new), [] if case.old is None else traffic(case.old), start=start, length_s=moment.interval_s
-    )
+def _traffic(
+    telemetry: Telemetry, case: Case, moment: Moment, revision: int, time: tuple[float, float]
+) -> list[Traffic]:
+    subject = Subject(app=moment.app, service=case.service, revision=revision)
+    measured = telemetry.traffic_by_interval(subject, start=time[0], end=time[1])
+    return [each for each in measured if each.end <= time[1] + 1e-6]
 
 
 async def read(sources: Sources, case: Case, moment: Moment, tasks: tuple[int, int]) -> Reading:

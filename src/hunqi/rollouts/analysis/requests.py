@@ -208,15 +208,15 @@ def _verdict(case: Case, trial: Trial) -> tuple[Outcome, str]:
             f"{facts}: too little to judge by, {requests} and {trial.windows} of {AT_LEAST_WINDOWS} intervals"
         )
     comparing = spec.compare and case.old is not None
-    if comparing and not trial.against:
+    if comparing and (not trial.against or trial.samples_old < spec.min_samples):
         return Outcome.WAITING, f"{facts}: too little of revision {case.old} to compare it with"
     if trial.failures:
         return Outcome.INCONCLUSIVE, f"{trial.reason} (failure {trial.failures} of {spec.failure_limit} tolerated)"
     if comparing and trial.compared >= SUSPICION:
-        return Outcome.INCONCLUSIVE, f"{facts}: looks worse, but that is not sure enough"
+        return Outcome.INCONCLUSIVE, f"{facts}: looks worse, but that is not sure enough to abort"
     value = _value(case, told.new)
     if case.stakes.threshold is not None and value is not None and value > _limit(case):
-        return Outcome.INCONCLUSIVE, f"{facts}: more than {_asked(case)}, but that is not sure enough"
+        return Outcome.INCONCLUSIVE, f"{facts}: more than {_asked(case)}, but that is not sure enough to abort"
     return Outcome.SUCCESS, f"{facts}: {_acquitted(case, told)}"
 
 

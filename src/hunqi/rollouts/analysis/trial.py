@@ -158,7 +158,7 @@ class Trial:
         return tuple(
             each.after(
                 comparing(Table(new=bad.new_total, new_bad=new, old=bad.old_total, old_bad=old), stakes.null),
-                temper=self._clumps(kind),
+                temper=self._temper(kind, bad),
                 cap=stakes.needed * _CAP,
             )
             for kind, (each, new, old) in enumerate(zip(known, bad.new, bad.old, strict=True))
@@ -169,17 +169,30 @@ class Trial:
             return self.over
         return self.over.after(
             exceeding(bad.new_total, bad.over, stakes.threshold),
-            temper=self.clumps,
+            temper=max((self._clumps(kind, bad)[0] for kind in range(max(1, len(bad.new)))), default=1.0),
             cap=stakes.needed * _CAP,
         )
+
+    def _temper(self, kind: int, bad: Bad) -> float:
+        """Return how much less evidence there is than counts say: the variance of the log odds ratio grows by this."""
+        new, old = self._clumps(kind, bad)
+        return (new * bad.old_total + old * bad.new_total) / max(1, bad.old_total + bad.new_total)
+
+    def _clumps(self, kind: int, bad: Bad) -> tuple[float, float]:
+        """Return how many bad requests share a cause in the new and in the old revision.
+
+        What stops a task for a second hits as many requests as come in a second: of the new one, whose clumps are not
+        known yet, so much fewer as it has fewer requests.
+        """
+        known = self.past.clumping
+        old = known[kind].factor if kind < len(known) else 1.0
+        new = self.clumping[kind].factor if kind < len(self.clumping) else 1.0
+        return max(new, 1 + (old - 1) * min(1.0, bad.new_total / max(1, bad.old_total))), old
 
     @property
     def clumps(self) -> float:
         """How many bad requests share a cause, in the revision where they are more."""
         return max((each.factor for each in (*self.past.clumping, *self.clumping)), default=1.0)
-
-    def _clumps(self, kind: int) -> float:
-        return max((each[kind].factor for each in (self.past.clumping, self.clumping) if kind < len(each)), default=1.0)
 
     def kept(self) -> dict[str, Any]:
         """Return it as JSON."""
