@@ -248,7 +248,7 @@ class _Deploys(_Part):
         await self._all.finish(app, deploy, DeployState.CANCELLED)
         return await self.find(app, deploy)
 
-    async def rollback(self, app: str, revision: int, change: Change) -> Deploy:
+    async def rollback(self, app: str, revision: int, change: Change, *, direct: bool = False) -> Deploy:
         if revision > 1000:
             raise RevisionNotFoundError(f"there is no revision {revision}")
         return await self._begin(app, change)

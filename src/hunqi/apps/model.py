@@ -281,7 +281,7 @@ class AppSpec:
     secrets: Mapping[str, PayloadSpec] = field(default_factory=dict[str, PayloadSpec])
     configs: Mapping[str, PayloadSpec] = field(default_factory=dict[str, PayloadSpec])
     extensions: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Of ``x-hunqi`` what later rooms read: rollout, scale, binding, snapshot; those of services below ``services``."""
+    """Of ``x-hunqi`` what later rooms read: scale, binding, snapshot; those of services below ``services``."""
     maintenance: str | None = None
     """The text of the maintenance page that answers instead of the app, while this spec is deployed."""
     rollout: RolloutSpec | None = None
