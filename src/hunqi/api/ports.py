@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from hunqi.apps.operations import AppOperations, Change
+from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 
 
@@ -279,3 +280,4 @@ class Rooms:
     certificates: Certificates
     platform: Platform
     leader: Leader
+    hooks: Hooks

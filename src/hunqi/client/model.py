@@ -92,6 +92,7 @@ class Deploy(TypedDict):
 DeployState = Literal[
     "pending",
     "starting",
+    "shifting",
     "switching",
     "draining",
     "succeeded",
@@ -121,6 +122,30 @@ class Health(TypedDict):
     """That the process answers."""
 
     healthy: bool
+
+
+class Hook(TypedDict):
+    """A webhook. Without `app` it is told of everything; `kinds` are patterns (`rollout.*`), none is all."""
+
+    id: str
+    app: str | None
+    url: str
+    kinds: list[str]
+    trusted: bool
+    told: int
+    created_at: str
+    problem: str | None
+    secret: str
+
+
+class HookDelivery(TypedDict):
+    """An attempt to tell of an event. `status` is the answer's, None if there was none."""
+
+    event: int
+    at: str
+    attempt: int
+    status: int | None
+    problem: str | None
 
 
 class JoinAnswer(TypedDict):

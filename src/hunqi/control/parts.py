@@ -30,6 +30,8 @@ from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.observer import Observer
 from hunqi.gateway.publisher import Publisher
+from hunqi.hooks.controller import HookController
+from hunqi.hooks.store import HookStore
 from hunqi.identity.directory import Directory, open_directory
 from hunqi.identity.registry import RegistryLogins
 from hunqi.nodes.agent_client import AgentClient
@@ -83,6 +85,7 @@ class Parts:
     images: NodeImages
     machines: NodeController
     certificates: Certificates
+    hooks: HookController
     apps: Apps
     rooms: Rooms
     logins: RegistryLogins
@@ -168,6 +171,7 @@ class _Making:
             now=now,
             acme=self._settings.acme,
         )
+        hooks = HookController(self._database, HookStore(self._database, self._sealer), time.time)
         return Parts(
             settings=self._settings,
             database=self._database,
@@ -181,8 +185,9 @@ class _Making:
             images=self._images,
             machines=machines,
             certificates=certificates,
+            hooks=hooks,
             apps=apps,
-            rooms=self._rooms(machines, apps, certificates),
+            rooms=self._rooms(machines, apps, certificates, hooks),
             logins=self._logins,
             leases=self._leases,
             leadership=self._leadership,
@@ -225,7 +230,7 @@ class _Making:
             )
         )
 
-    def _rooms(self, machines: NodeController, apps: Apps, certificates: Certificates) -> Rooms:
+    def _rooms(self, machines: NodeController, apps: Apps, certificates: Certificates, hooks: HookController) -> Rooms:
         settings, store = self._settings, NodeStore(self._database)
         platform = PlatformView(
             settings.cluster,
@@ -253,6 +258,7 @@ class _Making:
             certificates=certificates,
             platform=platform,
             leader=self._leading,
+            hooks=hooks,
         )
 
     def _joins(self, store: NodeStore) -> Joins:

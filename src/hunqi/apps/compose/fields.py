@@ -24,7 +24,9 @@ class Kind(StrEnum):
     OBJECT = "object"
     OBJECTS = "objects"
     MATCHES = "matches"
-    """A mapping of header names to a text, or to an object."""
+    """A mapping of names to a text, or to an object."""
+    ENTRIES = "entries"
+    """A list of words and objects."""
     MAPPING = "mapping"
     """A mapping that a later part reads."""
 
@@ -131,6 +133,78 @@ INTERNAL: Final = (
     ),
     _field("protocol", Kind.TEXT, "What it speaks there.", choices=("http1", "http2", "grpc"), default="http1"),
 )
+METRICS: Final = (
+    _field("port", Kind.INTEGER, "The port of the container that answers.", low=1, high=PORT_MAX, required=True),
+    _field("path", Kind.TEXT, "The path there.", default="/metrics"),
+    _field("names", Kind.TEXTS, "Patterns for the names that are taken: `jobs_*`; all without it, up to a bound."),
+)
+LANE_MATCH: Final = (
+    _field("headers", Kind.MATCHES, "Headers: a value, or how it is compared.", below=MATCH),
+    _field("cookies", Kind.MATCHES, "Cookies, likewise.", below=MATCH),
+    _field("query", Kind.MATCHES, "Parameters of the query, likewise.", below=MATCH),
+    _field("source", Kind.TEXTS, "Networks that requests come from: `10.0.0.0/8`."),
+    _field("users", Kind.TEXT, "A share of the users for whom the rest holds: `5%`."),
+)
+STEP: Final = (
+    _field("weight", Kind.TEXT, "Percent of users that go to the new revision, with up to two decimals."),
+    _field("pause", Kind.TEXT, "For so long; the word alone waits for `hunqi rollout resume`."),
+    _field(
+        "match",
+        Kind.OBJECT,
+        "Requests that go to the new revision whatever the weight, from here on; a list is any of them, `{}` none.",
+        below=LANE_MATCH,
+    ),
+    _field("mirror", Kind.TEXT, "Percent of the old revision's requests that the new one gets too, answers discarded."),
+    _field("scale", Kind.TEXT, "At least so many tasks of the new revision: `50%`, or a mapping of services."),
+    _field("analysis", Kind.TEXT, "Go on only if measures are well: `30s`, or `{measures: [...], for: 30s}`."),
+    _field("approve", Kind.TEXT, "The word alone: wait for `hunqi rollout approve`."),
+    _field(
+        "run", Kind.MAPPING, "A command in the new revision's image: `{service: web, command: [...], timeout: 10m}`."
+    ),
+)
+MEASURE: Final = (
+    _field("promql", Kind.TEXT, "A query for one number."),
+    _field("metric", Kind.TEXT, "A metric that the app itself counts."),
+    _field("http", Kind.TEXT, "A path of the new revision whose 2xx or 3xx is well."),
+    _field("source", Kind.TEXT, "The server that answers `promql`."),
+    _field("services", Kind.TEXTS, "All that changed without it."),
+    _field("at_least", Kind.TEXT, "Below it the measure fails: `99%`, `500ms`, `512m`, by its kind."),
+    _field("at_most", Kind.TEXT, "Above it the measure fails."),
+    _field("compare", Kind.BOOLEAN, "With the old revision over the same time; on for all but `promql` and `http`."),
+    _field("tolerance", Kind.TEXT, "How much worse than the old revision is no failure yet.", default="25%"),
+    _field("confidence", Kind.TEXT, "How sure a comparison must be, over the whole rollout.", default="99.5%"),
+    _field("min_samples", Kind.INTEGER, "Requests below which nothing is said.", default=100, low=1, high=10**9),
+    _field("interval", Kind.DURATION, "How often it is looked at; that of the rollout without it."),
+    _field("delay", Kind.DURATION, "How long it is not looked at in the beginning.", default="0s"),
+    _field("failures", Kind.INTEGER, "So many failures are no failure of the rollout yet.", default=0, high=1000),
+    _field(
+        "inconclusive",
+        Kind.INTEGER,
+        "So many looks without a verdict are no reason to pause yet.",
+        default=3,
+        high=1000,
+    ),
+    _field("errors", Kind.INTEGER, "So many errors in a row are none of the analysis yet.", default=4, high=1000),
+)
+KEY: Final = (
+    _field("cookie", Kind.TEXT, "A cookie, issued by the gateway to whoever has none."),
+    _field("header", Kind.TEXT, "A header that clients send."),
+)
+ROLLOUT: Final = (
+    _field(
+        "strategy",
+        Kind.TEXT,
+        "By steps, all at once after a look, or at once.",
+        choices=("gray", "blue-green", "direct"),
+        default="gray",
+    ),
+    _field("steps", Kind.ENTRIES, "The way; those of the strategy without it.", below=STEP),
+    _field("measures", Kind.MATCHES, "What is judged by, by name; those of the strategy without it.", below=MEASURE),
+    _field("key", Kind.OBJECT, "By what a user is known again; a cookie `hunqi-user` without it.", below=KEY),
+    _field("interval", Kind.DURATION, "How often measures are looked at.", default="5s"),
+    _field("keep", Kind.DURATION, "How long tasks of an aborted revision stay for a look.", default="10m"),
+    _field("undo_window", Kind.INTEGER, "So many revisions back one may return without steps.", default=3, high=100),
+)
 POLICY: Final = (
     _field("type", Kind.TEXT, "What is counted.", choices=("tasks", "percent"), required=True),
     _field("value", Kind.INTEGER, "So many tasks, or percent of those there were.", low=1, required=True),
@@ -193,7 +267,6 @@ SCALE: Final = (
 )
 _ORDERS: Final = ("start-first", "stop-first")
 _LATER: Final = (
-    _field("rollout", Kind.MAPPING, "How traffic moves to a new revision. Kept for the gray release."),
     _field("binding", Kind.MAPPING, "Databases and credentials. Kept for dynamic binding."),
     _field("snapshot", Kind.MAPPING, "How data are saved. Kept for snapshots."),
 )
@@ -220,6 +293,12 @@ SERVICE: Final = (
     _field("routes", Kind.OBJECTS, "Ways from outside to a port of the service.", below=ROUTE),
     *_SHARED,
     _field("schedule", Kind.TEXT, "Five fields of cron (UTC): the service is a job that runs then."),
+    _field(
+        "metrics",
+        Kind.OBJECT,
+        "Where each task tells what it counts itself, in the text format of Prometheus or OpenMetrics.",
+        below=METRICS,
+    ),
     _field("scale", Kind.OBJECT, "How many tasks load asks for.", below=SCALE),
     *_LATER,
 )
@@ -232,6 +311,13 @@ TOP: Final = (
     ),
     *_SHARED,
     _field("maintenance", Kind.TEXT, "A page with this text answers instead of the app."),
+    _field(
+        "rollout",
+        Kind.OBJECT,
+        "How traffic moves to a new revision: `gray`, `blue-green`, `direct`, or more than the word.",
+        below=ROLLOUT,
+        short=Kind.TEXT,
+    ),
     *_LATER,
 )
 LATER: Final = tuple(field.name for field in _LATER)

@@ -74,8 +74,8 @@ def _kind(field: Field) -> dict[str, Any]:
     match field.kind:
         case Kind.TEXT:
             return {"enum": list(field.choices)} if field.choices else _TEXT
-        case Kind.TEXTS:
-            return {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+        case Kind.TEXTS | Kind.ENTRIES:
+            return _listed(field)
         case Kind.INTEGER:
             return {"type": ["integer", "string"], "minimum": field.low, "maximum": field.high}
         case Kind.NUMBER | Kind.BOOLEAN | Kind.DURATION | Kind.SIZE | Kind.PAIRS | Kind.MAPPING:
@@ -86,5 +86,14 @@ def _kind(field: Field) -> dict[str, Any]:
         case Kind.OBJECTS:
             return {"type": "array", "items": _object(field.below, "An entry.")}
         case Kind.MATCHES:
-            how = {"anyOf": [_TEXT, _object(field.below, "How the value is compared.")]}
+            how = {"anyOf": [_TEXT, _object(field.below, field.text.replace("`", ""))]}
             return {"type": "object", "additionalProperties": how}
+
+
+def _listed(field: Field) -> dict[str, Any]:
+    if field.kind is Kind.TEXTS:
+        return {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+    # The members of an entry may hold more than one kind of value.
+    members = {each.name: {"description": each.text.replace("`", "")} for each in field.below}
+    entry = {"type": "object", "properties": members, "additionalProperties": False, "maxProperties": 1}
+    return {"type": "array", "items": {"anyOf": [_TEXT, entry]}}

@@ -19,7 +19,7 @@ from hunqi.apps.compose.resources import log_driver, placement, resources, resta
 from hunqi.apps.compose.routes import inside, routes
 from hunqi.apps.compose.scale import scaled
 from hunqi.apps.compose.section import Section
-from hunqi.apps.compose.xhunqi import health, hunqi_of, schedule, seconds
+from hunqi.apps.compose.xhunqi import health, hunqi_of, metrics, schedule, seconds
 from hunqi.apps.model import (
     Condition,
     Dependency,
@@ -90,6 +90,7 @@ def build_service(name: str, section: Section, top: Section, links: Links, conte
         parallelism=deploy.section("update_config").integer("parallelism") or 0,
         ready_timeout_s=seconds(own, "ready_timeout", seconds(top, "ready_timeout", _SERVICE.ready_timeout_s)),
         schedule=schedule(own),
+        metrics=metrics(own),
     )
     return scaled(spec, own, context.volumes)
 
