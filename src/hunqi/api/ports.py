@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from hunqi.apps.operations import AppOperations, Change
 from hunqi.nodes.join import JoinAnswer, JoinRequest
+from hunqi.telemetry.operations import TelemetryOperations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,4 +279,5 @@ class Rooms:
     joining: Joining
     certificates: Certificates
     platform: Platform
+    telemetry: TelemetryOperations
     leader: Leader

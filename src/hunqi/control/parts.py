@@ -26,6 +26,7 @@ from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
 from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
+from hunqi.control.telemetry import Measured, build_telemetry
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.observer import Observer
@@ -84,6 +85,7 @@ class Parts:
     machines: NodeController
     certificates: Certificates
     apps: Apps
+    measured: Measured
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -156,6 +158,14 @@ class _Making:
         self._observer = Observer(docker, cluster=settings.cluster)
         self._publisher = Publisher(agents, edge=settings.edge)
         self._images = NodeImages(agents, self._taking)
+        self._measured = build_telemetry(
+            settings.telemetry_dir,
+            self._held,
+            sealer,
+            session,
+            expected=lambda: agents.nodes,
+            settings=settings.telemetry,
+        )
 
     def parts(self) -> Parts:
         machines = self._machines()
@@ -182,6 +192,7 @@ class _Making:
             machines=machines,
             certificates=certificates,
             apps=apps,
+            measured=self._measured,
             rooms=self._rooms(machines, apps, certificates),
             logins=self._logins,
             leases=self._leases,
@@ -252,6 +263,7 @@ class _Making:
             ),
             certificates=certificates,
             platform=platform,
+            telemetry=self._measured.operations,
             leader=self._leading,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from hunqi.telemetry.histogram import Histogram
 from hunqi.telemetry.live import Live
@@ -102,23 +102,23 @@ def group_of(by: str, service: str, revision: int, *, task: str = "", node: str 
     return {"service": service, "revision": f"{service}-r{revision}", "task": task, "node": node}.get(by, "")
 
 
-def from_history(question: Question, rows: Sequence[Sequence[object]], into: Bins) -> None:
+def from_history(question: Question, rows: Sequence[Sequence[Any]], into: Bins) -> None:
     """Add what the history answered."""
     for group, at, *rest in rows:
-        found = into.setdefault(str(group), {}).setdefault(_whole(at), Bin())
+        found = into.setdefault(str(group), {}).setdefault(int(at), Bin())
         if question.kind == "services":
             seconds, requests, classes, buckets, counts, active, held, _ = rest
-            latency = zip(_list(buckets), _list(counts), strict=True)
-            found.sums.add(_whole(requests), _list(classes), latency, 0.0)
-            weight = _number(seconds)
-            found.active += _number(active) * weight
-            found.held += _number(held) * weight
+            latency = zip(buckets, counts, strict=True)
+            found.sums.add(requests, classes, latency, 0.0)
+            weight = float(seconds)
+            found.active += active * weight
+            found.held += held * weight
         else:
             first, second, tasks, moments, level_s = rest
-            weight = _number(moments) * _number(level_s)
-            found.first += _number(first) * weight
-            found.second += _number(second) * weight
-            found.tasks += _number(tasks) * weight
+            weight = float(moments) * level_s
+            found.first += first * weight
+            found.second += second * weight
+            found.tasks += tasks * weight
         found.seconds += weight
 
 
@@ -187,15 +187,3 @@ def _live_values(question: Question, live: Live, at: int, end: int, into: Bins) 
 def _task_sums(series: TaskSeries, rounds: range) -> tuple[int, float, float]:
     rows = [row for _, row in series.values.rows(rounds.start, rounds.stop - 1)]
     return len(rows), sum(row[0] for row in rows), sum(row[1] for row in rows)
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _whole(value: object) -> int:
-    return int(_number(value))
-
-
-def _list(value: object) -> list[int]:
-    return [_whole(each) for each in value] if isinstance(value, list) else []

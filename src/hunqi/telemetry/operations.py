@@ -135,5 +135,13 @@ class Sources(Protocol):
         ...
 
     async def values(self, name: str, query: str, *, start: float, end: float, step_s: float) -> Sequence[Point]:
-        """Return the values of a query over a time, of which it must have one series; NaN is left out. Raises as above."""
+        """Return the values of a query over a time; it must have one series. NaN is left out. Raises as above."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryOperations:
+    """Both."""
+
+    metrics: Metrics
+    sources: Sources

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from hunqi.telemetry.bins import OF_REQUESTS, UNITS, Bins, Question, from_history, from_live
 from hunqi.telemetry.errors import MeasureError, NotMeasuredError
 from hunqi.telemetry.exposition import expose
-from hunqi.telemetry.history import History
 from hunqi.telemetry.live import Live
 from hunqi.telemetry.model import Point, Subject, TaskUsage, Traffic
 from hunqi.telemetry.operations import BY, MetricAnswer, MetricLine, MetricQuery, TopRow
@@ -25,10 +24,23 @@ _OWN: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,199}(\{[^{}]{0,500}\})?")
 _MOST_LINES: Final = 200
 
 
+class Past(Protocol):
+    """What is on disk; implemented by ``History``."""
+
+    async def bins(self, question: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Return bins: see ``history_worker``. Raises ``HistoryError``."""
+        ...
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What went wrong of late, in sentences."""
+        ...
+
+
 class Queries:
     """Implements ``Metrics``."""
 
-    def __init__(self, live: Live, history: History, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, live: Live, history: Past, *, clock: Callable[[], float] = time.time) -> None:
         self._live = live
         self._history = history
         self._clock = clock
