@@ -42,6 +42,8 @@ BODIES: dict[str, Any] = {
     "PUT /v1/apps/{app}/env": {"values": {"A": "1"}},
     "PUT /v1/apps/{app}/env/{name}": {"value": "1"},
     "POST /v1/apps/{app}/routes": {"service": "web", "spec": {"port": 80, "hosts": ["a.example.com"]}},
+    "POST /v1/apps/{app}/hooks": {"url": "https://example.com/in"},
+    "POST /v1/hooks": {"url": "https://example.com/in"},
     "PATCH /v1/nodes/{node}": {},
     "POST /v1/join-tokens": {},
     "POST /v1/join": {

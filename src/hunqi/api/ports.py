@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from hunqi.apps.operations import AppOperations, Change
+from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
+from hunqi.telemetry.operations import TelemetryOperations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,4 +280,6 @@ class Rooms:
     joining: Joining
     certificates: Certificates
     platform: Platform
+    telemetry: TelemetryOperations
     leader: Leader
+    hooks: Hooks

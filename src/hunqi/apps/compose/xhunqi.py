@@ -16,6 +16,7 @@ from hunqi.apps.compose.names import is_host
 from hunqi.apps.compose.report import show, suggest
 from hunqi.apps.compose.section import Section
 from hunqi.apps.compose.tree import Node, plain
+from hunqi.apps.metrics_spec import MetricsSpec
 from hunqi.apps.model import Cors, HealthSpec, Match, Protocol, RateLimit, RouteSpec
 
 _NANO: Final = 10**9
@@ -25,6 +26,7 @@ _PATH = re.compile(r"/[\x21-\x22\x24-\x3e\x40-\x7e]{0,1023}")
 _URL = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(?:/[\x21-\x7e]*)?")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]{1,20}://[A-Za-z0-9.*\-:\[\]]{1,253}")
 _METHOD = re.compile(r"[A-Z]{1,20}|\*")
+_METRIC = re.compile(r"[A-Za-z0-9_:*?]{1,200}")
 _LOGIN = re.compile(r"[^:\s]{1,128}:\{SHA\}[A-Za-z0-9+/]{27}=")
 _ROUTE: Final = RouteSpec(port=1)
 _HEALTH: Final = HealthSpec()
@@ -117,6 +119,18 @@ def health(section: Section, key: str, default: HealthSpec) -> HealthSpec:
     if spec.host is not None and not is_host(spec.host.lower()):
         inner.problem("host", f"{show(spec.host)} is no host name")
     return spec
+
+
+def metrics(section: Section) -> MetricsSpec | None:
+    """Return where the service tells what it counts."""
+    if section.get("metrics") is None:
+        return None
+    inner = section.section("metrics")
+    port, path, names = inner.integer("port", low=1, high=fields.PORT_MAX), _path(inner, "path"), inner.texts("names")
+    for text in names:
+        if not _METRIC.fullmatch(text):
+            inner.problem("names", f"{show(text)} is no pattern for metrics; write jobs_*")
+    return MetricsSpec(port=port, path=path or "/metrics", names=names) if port else None
 
 
 def _path(section: Section, key: str) -> str | None:

@@ -36,8 +36,8 @@ class Outcome(StrEnum):
 class Finding:
     """What one measure says of one service. ``sentence`` is for people, ``numbers`` is what it rests on.
 
-    Numbers, where they apply: ``new`` and ``old`` (the measure's value in both, rates as shares of 1), ``evidence``
-    (0 at the start, condemns at 1), ``failures``, ``errors`` (in a row), ``inconclusive`` (looks that were, in a row).
+    Numbers, where they apply: ``new`` and ``old`` (the value in both, of the success rate the share that failed),
+    ``evidence`` (0 at the start, condemns at 1), ``failures``, ``errors`` and ``inconclusive`` (in a row).
     """
 
     measure: str
