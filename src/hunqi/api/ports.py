@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from hunqi.apps.operations import AppOperations, Change
 from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
+from hunqi.rollouts.operations import Rollouts
 from hunqi.telemetry.operations import TelemetryOperations
 
 
@@ -283,3 +284,4 @@ class Rooms:
     telemetry: TelemetryOperations
     leader: Leader
     hooks: Hooks
+    rollouts: Rollouts

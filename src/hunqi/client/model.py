@@ -118,6 +118,18 @@ class EnvView(TypedDict):
     updated_at: str
 
 
+class Finding(TypedDict):
+    """What one measure says of one service. `sentence` is for people, `numbers` is what it rests on."""
+
+    measure: str
+    service: str
+    outcome: Outcome
+    sentence: str
+    numbers: dict[str, float]
+    samples_new: int
+    samples_old: int
+
+
 class Health(TypedDict):
     """That the process answers."""
 
@@ -169,6 +181,19 @@ class JoinTokenView(TypedDict):
     role: str
     expires_at: str
     text: str
+
+
+class Look(TypedDict):
+    """A look that was kept, for plots and for those who ask later."""
+
+    seq: int
+    at: float
+    state: State
+    step: int
+    weight: int
+    mirror: int
+    findings: list[Finding]
+    problem: str
 
 
 class Match(TypedDict):
@@ -268,6 +293,15 @@ class Note(TypedDict):
     severity: str
 
 
+Outcome = Literal[
+    "success",
+    "failure",
+    "inconclusive",
+    "error",
+    "waiting",
+]
+
+
 class PartStatus(TypedDict):
     """A part of the platform: `state` is up, down or degraded."""
 
@@ -352,6 +386,36 @@ Role = Literal[
     "developer",
     "owner",
 ]
+
+
+class RolloutView(TypedDict):
+    """A rollout. `next` says what happens next, `verbs` what can be said to it now; weights are percent."""
+
+    id: str
+    app: str
+    deploy: str
+    revision: int
+    stable: int
+    state: str
+    strategy: str
+    sentence: str
+    next: str
+    weight: float
+    mirror: float
+    in_force: bool
+    decided_at: float | None
+    step: int
+    steps: list[StepView]
+    replicas: dict[str, int]
+    findings: list[Finding]
+    looked_at: float | None
+    paused: str | None
+    problem: Problem | None
+    verbs: list[str]
+    actor: str
+    created_at: str
+    updated_at: str
+    finished_at: str | None
 
 
 class Roster(TypedDict):
@@ -463,6 +527,28 @@ class SourceView(TypedDict):
     has_token: bool
     has_ca: bool
     updated_at: str
+
+
+State = Literal[
+    "starting",
+    "stepping",
+    "paused",
+    "approving",
+    "promoting",
+    "aborting",
+    "succeeded",
+    "aborted",
+    "failed",
+    "superseded",
+]
+
+
+class StepView(TypedDict):
+    """A step: `state` is done, now, to-do or skipped."""
+
+    kind: str
+    text: str
+    state: str
 
 
 class TaskView(TypedDict):

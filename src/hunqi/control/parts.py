@@ -25,6 +25,7 @@ from hunqi.control.entering import Entrance
 from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
 from hunqi.control.platform import PlatformView
+from hunqi.control.rollouts import Grounds, Rolling, build_rollouts
 from hunqi.control.settings import ControlSettings
 from hunqi.control.telemetry import Measured, build_telemetry
 from hunqi.engine.client import Docker
@@ -89,6 +90,7 @@ class Parts:
     hooks: HookController
     apps: Apps
     measured: Measured
+    rolling: Rolling
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -173,6 +175,7 @@ class _Making:
     def parts(self) -> Parts:
         machines = self._machines()
         apps = self._apps(machines)
+        rolling = self._rolling(apps)
         certificates = Certificates(
             self._held,
             self._sealer,
@@ -198,7 +201,8 @@ class _Making:
             hooks=hooks,
             apps=apps,
             measured=self._measured,
-            rooms=self._rooms(machines, apps, certificates, hooks),
+            rolling=rolling,
+            rooms=self._rooms(machines, apps, certificates, hooks, rolling),
             logins=self._logins,
             leases=self._leases,
             leadership=self._leadership,
@@ -241,7 +245,27 @@ class _Making:
             )
         )
 
-    def _rooms(self, machines: NodeController, apps: Apps, certificates: Certificates, hooks: HookController) -> Rooms:
+    def _rolling(self, apps: Apps) -> Rolling:
+        return build_rollouts(
+            Grounds(
+                database=self._held,
+                apps=apps,
+                observer=self._observer,
+                entering=Entrance(apps.operations.views, self._agents),
+                telemetry=self._measured.live,
+                metric_sources=self._measured.sources,
+                clock=time.time,
+            )
+        )
+
+    def _rooms(
+        self,
+        machines: NodeController,
+        apps: Apps,
+        certificates: Certificates,
+        hooks: HookController,
+        rolling: Rolling,
+    ) -> Rooms:
         settings, store = self._settings, NodeStore(self._database)
         platform = PlatformView(
             settings.cluster,
@@ -271,6 +295,7 @@ class _Making:
             telemetry=self._measured.operations,
             leader=self._leading,
             hooks=hooks,
+            rollouts=rolling.operations,
         )
 
     def _joins(self, store: NodeStore) -> Joins:
