@@ -15,6 +15,7 @@ from hunqi.apps.operations import AppOperations, Change
 from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.wire import RequestLine, RequestQuery
+from hunqi.telemetry.operations import TelemetryOperations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +289,7 @@ class Rooms:
     joining: Joining
     certificates: Certificates
     platform: Platform
+    telemetry: TelemetryOperations
     leader: Leader
     hooks: Hooks
     requests: Requests

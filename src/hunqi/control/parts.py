@@ -24,8 +24,10 @@ from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
 from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
+from hunqi.control.measuring import Measurements
 from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
+from hunqi.control.telemetry import Measured, build_telemetry
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.observer import Observer
@@ -88,6 +90,8 @@ class Parts:
     certificates: Certificates
     hooks: HookController
     apps: Apps
+    measured: Measured
+    measurements: Measurements
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -160,6 +164,14 @@ class _Making:
         self._observer = Observer(docker, cluster=settings.cluster)
         self._publisher = Publisher(agents, edge=settings.edge)
         self._images = NodeImages(agents, self._taking)
+        self._measured = build_telemetry(
+            settings.telemetry_dir,
+            self._held,
+            sealer,
+            session,
+            expected=lambda: agents.nodes,
+            settings=settings.telemetry,
+        )
 
     def parts(self) -> Parts:
         machines = self._machines()
@@ -188,6 +200,13 @@ class _Making:
             certificates=certificates,
             hooks=hooks,
             apps=apps,
+            measured=self._measured,
+            measurements=Measurements(
+                self._agents,
+                self._measured.live.record,
+                servings=lambda: self._publisher.servings,
+                snapshot=lambda: self._observer.snapshot,
+            ),
             rooms=self._rooms(machines, apps, certificates, hooks),
             logins=self._logins,
             leases=self._leases,
@@ -258,6 +277,7 @@ class _Making:
             ),
             certificates=certificates,
             platform=platform,
+            telemetry=self._measured.operations,
             leader=self._leading,
             hooks=hooks,
             requests=NodeRequests(self._agents, name=self._name_of),
