@@ -24,6 +24,7 @@ from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
 from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
+from hunqi.control.measuring import Measurements
 from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.control.telemetry import Measured, build_telemetry
@@ -41,6 +42,7 @@ from hunqi.nodes.controller import NodeController, NodeWorld
 from hunqi.nodes.identity import client_context
 from hunqi.nodes.join import Joins, JoinWorld
 from hunqi.nodes.renewal import Renewals
+from hunqi.nodes.requests import NodeRequests
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
@@ -89,6 +91,7 @@ class Parts:
     hooks: HookController
     apps: Apps
     measured: Measured
+    measurements: Measurements
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -198,6 +201,12 @@ class _Making:
             hooks=hooks,
             apps=apps,
             measured=self._measured,
+            measurements=Measurements(
+                self._agents,
+                self._measured.live.record,
+                servings=lambda: self._publisher.servings,
+                snapshot=lambda: self._observer.snapshot,
+            ),
             rooms=self._rooms(machines, apps, certificates, hooks),
             logins=self._logins,
             leases=self._leases,
@@ -271,6 +280,7 @@ class _Making:
             telemetry=self._measured.operations,
             leader=self._leading,
             hooks=hooks,
+            requests=NodeRequests(self._agents, name=self._name_of),
         )
 
     def _joins(self, store: NodeStore) -> Joins:
@@ -293,6 +303,10 @@ class _Making:
     async def _note(self, kind: str, node: str, change: Change) -> None:
         async with self._database.begin() as connection:
             await append(connection, kind, actor=change.actor, subject=node, reason=change.reason)
+
+    def _name_of(self, node: str) -> str:
+        member = self._rosters.current().of(node)
+        return member.name if member else node
 
     def _taking(self) -> frozenset[str]:
         """Return the nodes that have an agent and take tasks."""

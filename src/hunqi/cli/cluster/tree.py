@@ -20,6 +20,7 @@ from hunqi.cli.cluster import (
     machines,
     operating,
     people,
+    requests,
     service,
     up,
 )
@@ -67,7 +68,7 @@ def _app_commands() -> typer.Typer:
     for command in (operating.scale, operating.restart, operating.stop, operating.start, operating.maintenance):
         part.command(rich_help_panel="Changes")(command)
     part.command(rich_help_panel="Changes")(operating.rm)
-    for command in (logs.logs, operating.events):
+    for command in (logs.logs, requests.requests, operating.events):
         part.command(rich_help_panel="Looking in")(command)
     part.command("exec", rich_help_panel="Looking in")(entering.execute)
     for command in (entering.run, copying.cp, entering.port_forward):
