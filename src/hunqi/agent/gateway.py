@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from hunqi.gateway.counting import GatewayCounts
 from hunqi.gateway.model import GatewayReport, RouteTable
 
 
@@ -23,3 +24,7 @@ class NoGateway:
     async def observe(self) -> GatewayReport:
         """Return that nothing runs here."""
         return GatewayReport(node=self._node, version=0, running=False, endpoints=())
+
+    async def count(self) -> GatewayCounts:
+        """Return that nothing is counted here."""
+        return GatewayCounts(boot="", answered=False)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from hunqi.apps.operations import AppOperations, Change
+from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.telemetry.operations import TelemetryOperations
 
@@ -281,3 +282,4 @@ class Rooms:
     platform: Platform
     telemetry: TelemetryOperations
     leader: Leader
+    hooks: Hooks

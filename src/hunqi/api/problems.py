@@ -53,6 +53,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "nodes.agent-refused": 409,
         "nodes.agent-unreachable": 503,
         "nodes.agent-failed": 502,
+        "hook.refused": 422,
         "route.of-file": 409,
         "scale.refused": 409,
         "state.conflict": 409,

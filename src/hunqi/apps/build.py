@@ -28,6 +28,8 @@ from hunqi.apps.run_store import RunStore
 from hunqi.apps.runs import AppRuns, RunController, RunParts
 from hunqi.apps.serving import Judging, Routing, Surge
 from hunqi.apps.settings import AppEnvironment, AppRoutes, AppSecrets, Renewing
+from hunqi.apps.shifting import Shifts
+from hunqi.apps.shifts import AppShifts
 from hunqi.apps.standing import SETTLE_S
 from hunqi.apps.store import AppStore
 from hunqi.apps.views import AppViews
@@ -72,6 +74,7 @@ class Apps:
     runs: RunController
     mirroring: Mirroring
     pruning: Pruning
+    shifts: Shifts
 
     async def run(self) -> None:
         """Reconcile apps and runs, mirror what is persisted into the Swarm, and let go of what is old."""
@@ -124,6 +127,7 @@ def build_apps(around: Around) -> Apps:
     )
     return Apps(
         controller=controller,
+        shifts=AppShifts(store, controller),
         runs=runs,
         pruning=Pruning(around.database, around.retention, clock=around.clock),
         mirroring=Mirroring(around.database, around.engine, around.seal, cluster=around.cluster, clock=around.clock),

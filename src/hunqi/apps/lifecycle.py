@@ -74,7 +74,7 @@ class AppLifecycle:
             stored = await self._store.stored_in(connection, app, live.number)
         anew = frozenset(services or live.spec.services)
         why = change.reason or f"restart of {', '.join(sorted(anew))}"
-        release = Release(app=app, spec=stored.spec, anew=anew, kind="restart")
+        release = Release(app=app, spec=stored.spec, anew=anew, kind="restart", direct=True)
         await self._releasing.release(release, replace(change, reason=why))
         return await self._views.show(app)
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from hunqi.apps.lanes import Match
+from hunqi.apps.metrics_spec import MetricsSpec
 from hunqi.apps.rollout_spec import RolloutSpec
 from hunqi.apps.scale_spec import ScaleSpec
 
@@ -213,6 +214,8 @@ class ServiceSpec:
     """Of revisions stored before their dependencies said so each for itself: ``restart`` of all of them."""
     scale: ScaleSpec | None = None
     """How load moves the replicas; None leaves them to the file and to users."""
+    metrics: MetricsSpec | None = None
+    """Where its tasks tell what they count themselves; None is nowhere."""
 
     @property
     def routed(self) -> bool:
@@ -278,7 +281,7 @@ class AppSpec:
     secrets: Mapping[str, PayloadSpec] = field(default_factory=dict[str, PayloadSpec])
     configs: Mapping[str, PayloadSpec] = field(default_factory=dict[str, PayloadSpec])
     extensions: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Of ``x-hunqi`` what later rooms read: rollout, scale, binding, snapshot; those of services below ``services``."""
+    """Of ``x-hunqi`` what later rooms read: scale, binding, snapshot; those of services below ``services``."""
     maintenance: str | None = None
     """The text of the maintenance page that answers instead of the app, while this spec is deployed."""
     rollout: RolloutSpec | None = None

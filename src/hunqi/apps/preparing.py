@@ -78,7 +78,8 @@ class Preparing:
         if submission.strict and dropped:
             raise DeployStrictError("\n".join(["keys that are not honoured:", *map(describe_note, dropped)]))
         record, live = await self._live(app)
-        spec = await self._pin(compiled.spec, await self._reads(app, submission, record))
+        asked = compiled.spec if submission.rollout is None else replace(compiled.spec, rollout=submission.rollout)
+        spec = await self._pin(asked, await self._reads(app, submission, record))
         payloads = {**compiled.payloads, **await self._keeping.secret_values(app)}
         spec, payloads = self._digests.keyed(with_overlay(spec, overlay), payloads, live)
         release = Release(

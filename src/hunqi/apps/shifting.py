@@ -78,9 +78,10 @@ class Shifts(Protocol):
         """Return the app's, None if it has none under way."""
         ...
 
-    async def decide(self, app: str, deploy: str, shift: Shift) -> None:
+    async def decide(self, app: str, deploy: str, shift: Shift, *, sentence: str = "", actor: str = "hunqi") -> None:
         """Persist a decision, and have the app looked at. Raises ``DeployEndedError``, ``OvertakenError``.
 
         ``shift.number`` is one more than that of the shift that it follows; deciding the same again changes nothing.
+        ``sentence`` says why, for the event; ``shift.decided_at`` is set where it is 0.
         """
         ...

@@ -172,6 +172,7 @@ def service_hash(app: AppSpec, service: ServiceSpec, image: str | None = None) -
         schedule=None,
         restart_on_dependency=False,
         scale=None,
+        metrics=None,
         drain_s=service.drain_s if service.drained else 0.0,
     )
     parts = (

@@ -31,6 +31,8 @@ from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.observer import Observer
 from hunqi.gateway.publisher import Publisher
+from hunqi.hooks.controller import HookController
+from hunqi.hooks.store import HookStore
 from hunqi.identity.directory import Directory, open_directory
 from hunqi.identity.registry import RegistryLogins
 from hunqi.nodes.agent_client import AgentClient
@@ -84,6 +86,7 @@ class Parts:
     images: NodeImages
     machines: NodeController
     certificates: Certificates
+    hooks: HookController
     apps: Apps
     measured: Measured
     rooms: Rooms
@@ -163,7 +166,9 @@ class _Making:
             self._held,
             sealer,
             session,
-            expected=lambda: agents.nodes,
+            agents=agents,
+            servings=lambda: self._publisher.servings,
+            snapshot=lambda: self._observer.snapshot,
             settings=settings.telemetry,
         )
 
@@ -178,6 +183,7 @@ class _Making:
             now=now,
             acme=self._settings.acme,
         )
+        hooks = HookController(self._database, HookStore(self._database, self._sealer), time.time)
         return Parts(
             settings=self._settings,
             database=self._database,
@@ -191,9 +197,10 @@ class _Making:
             images=self._images,
             machines=machines,
             certificates=certificates,
+            hooks=hooks,
             apps=apps,
             measured=self._measured,
-            rooms=self._rooms(machines, apps, certificates),
+            rooms=self._rooms(machines, apps, certificates, hooks),
             logins=self._logins,
             leases=self._leases,
             leadership=self._leadership,
@@ -236,7 +243,7 @@ class _Making:
             )
         )
 
-    def _rooms(self, machines: NodeController, apps: Apps, certificates: Certificates) -> Rooms:
+    def _rooms(self, machines: NodeController, apps: Apps, certificates: Certificates, hooks: HookController) -> Rooms:
         settings, store = self._settings, NodeStore(self._database)
         platform = PlatformView(
             settings.cluster,
@@ -265,6 +272,7 @@ class _Making:
             platform=platform,
             telemetry=self._measured.operations,
             leader=self._leading,
+            hooks=hooks,
         )
 
     def _joins(self, store: NodeStore) -> Joins:

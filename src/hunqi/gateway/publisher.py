@@ -102,6 +102,11 @@ class Publisher:
         """The table that agents are given now; None before the first snapshot."""
         return self._table
 
+    @property
+    def servings(self) -> Mapping[str, Serving]:
+        """What each app serves, by its last offer."""
+        return self._servings
+
     def offer(self, serving: Serving) -> None:
         """Take in what ``serving.app`` is to serve from now on; latest wins; returns at once."""
         self._servings[serving.app] = serving

@@ -121,3 +121,23 @@ class ImageAnswer:
 
     done: tuple[str, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScrapeTarget:
+    """A task of the node that counts by itself, and where it tells: at ``port`` of its own, in the form of Prometheus.
+
+    ``names`` are patterns (``jobs_*``) of which a metric's name must fit one; without any all fit.
+    """
+
+    task: str
+    port: int
+    path: str = "/metrics"
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScrapeOrder:
+    """What to ask tasks for, for this sample."""
+
+    targets: tuple[ScrapeTarget, ...] = ()

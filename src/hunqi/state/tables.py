@@ -317,8 +317,8 @@ HOOKS: Final = Table(
     "hooks",
     METADATA,
     Column("id", String(32), primary_key=True),
-    Column("team_id", String(32), ForeignKey("teams.id", ondelete="CASCADE")),
     Column("app", String(63)),
+    Column("trusted", Boolean, nullable=False, default=False),
     Column("url", Text, nullable=False),
     Column("kinds", Text, nullable=False, default="[]"),
     Column("sealed", LargeBinary, nullable=False),
@@ -326,7 +326,8 @@ HOOKS: Final = Table(
     Column("problem", Text),
     Column("created_at", String(32), nullable=False),
 )
-"""``told`` is the number of the last event that was delivered or given up; ``sealed`` signs what is told."""
+"""Without ``app`` it is told of everything. ``trusted`` ones, made by administrators, may be on the machine itself.
+``told`` is the number of the last event that was delivered or given up; ``sealed`` is the key that signs."""
 HOOK_DELIVERIES: Final = Table(
     "hook_deliveries",
     METADATA,

@@ -12,6 +12,7 @@ from hunqi.cli.cluster import (
     copying,
     deploying,
     entering,
+    hooks,
     keeping,
     lifecycle,
     logs,
@@ -38,7 +39,12 @@ def add_cluster(app: typer.Typer) -> None:
         app.command(rich_help_panel=_MACHINE)(command)
     app.add_typer(service.app, name="service", rich_help_panel=_MACHINE)
     app.add_typer(_app_commands(), name="app", rich_help_panel=_APPS)
-    for name, part in (("secret", keeping.secret_app), ("env", keeping.env_app), ("route", keeping.route_app)):
+    for name, part in (
+        ("secret", keeping.secret_app),
+        ("env", keeping.env_app),
+        ("route", keeping.route_app),
+        ("hook", hooks.hook_app),
+    ):
         app.add_typer(part, name=name, rich_help_panel=_APPS)
     for name, part in (("node", machines.node_app), ("cert", machines.cert_app), ("ca", machines.ca_app)):
         app.add_typer(part, name=name, rich_help_panel=_CLUSTER)
