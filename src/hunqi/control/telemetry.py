@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from hunqi.apps.serving import Serving
-from hunqi.control.measuring import MeasuringAgents, Measurements
+from hunqi.control.measuring import Measurements, MeasuringAgents
 from hunqi.control.metric_sources import MetricSources
 from hunqi.engine.model import Snapshot
 from hunqi.state.database import Database
