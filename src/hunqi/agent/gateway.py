@@ -28,3 +28,7 @@ class NoGateway:
     async def count(self) -> GatewayCounts:
         """Return that nothing is counted here."""
         return GatewayCounts(boot="", answered=False)
+
+    async def waits_anew(self) -> None:
+        """Wait until cancelled: nobody is ever held here."""
+        await asyncio.Event().wait()
