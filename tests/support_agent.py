@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,17 +48,11 @@ from hunqi.kit.codec import dumps
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority, key_name, make_request
 from hunqi.nodes.identity import Credential, Role, TlsPaths
+from testbed.programs import free_port
 
 CLUSTER: Final = "c1"
 NOW: Final = datetime.now(UTC)
 WEB: Final = "shop_web-r7:8080"
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def write_credential(directory: Path, credential: Credential, ca_pem: str) -> TlsPaths:

@@ -26,6 +26,7 @@ from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
 from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
+from hunqi.control.telemetry import Measured, build_telemetry
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.observer import Observer
@@ -87,6 +88,7 @@ class Parts:
     certificates: Certificates
     hooks: HookController
     apps: Apps
+    measured: Measured
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -159,6 +161,14 @@ class _Making:
         self._observer = Observer(docker, cluster=settings.cluster)
         self._publisher = Publisher(agents, edge=settings.edge)
         self._images = NodeImages(agents, self._taking)
+        self._measured = build_telemetry(
+            settings.telemetry_dir,
+            self._held,
+            sealer,
+            session,
+            expected=lambda: agents.nodes,
+            settings=settings.telemetry,
+        )
 
     def parts(self) -> Parts:
         machines = self._machines()
@@ -187,6 +197,7 @@ class _Making:
             certificates=certificates,
             hooks=hooks,
             apps=apps,
+            measured=self._measured,
             rooms=self._rooms(machines, apps, certificates, hooks),
             logins=self._logins,
             leases=self._leases,
@@ -257,6 +268,7 @@ class _Making:
             ),
             certificates=certificates,
             platform=platform,
+            telemetry=self._measured.operations,
             leader=self._leading,
             hooks=hooks,
         )
