@@ -19,6 +19,7 @@ from hunqi.agent.engine import EngineWatch
 from hunqi.agent.images import Images
 from hunqi.agent.measuring import Measuring
 from hunqi.agent.reports import Reports
+from hunqi.agent.requests import RequestLog
 from hunqi.agent.rosters import RosterFile
 from hunqi.agent.scraping import Scraping
 from hunqi.agent.server import AgentParts, AgentServer
@@ -39,6 +40,7 @@ from hunqi.gateway.model import (
     EndpointHealth,
     EndpointState,
     GatewayReport,
+    HeldService,
     Route,
     RouteTable,
     Target,
@@ -114,6 +116,17 @@ class MemoryGateway:
         self.is_deaf = False
         self.looks = 0
         self.counts = GatewayCounts(boot="b1", answered=True)
+        self.held: tuple[HeldService, ...] = ()
+        self.anew = asyncio.Event()
+
+    def hold(self, *held: HeldService) -> None:
+        """Have requests wait for these services, and for no others."""
+        self.held = held
+        self.anew.set()
+
+    async def waits_anew(self) -> None:
+        await self.anew.wait()
+        self.anew.clear()
 
     async def count(self) -> GatewayCounts:
         if self.is_deaf:
@@ -145,7 +158,7 @@ class MemoryGateway:
             for cluster in table.clusters.values()
             for each in cluster.endpoints
         )
-        return GatewayReport(node=self.node, version=table.version, running=True, endpoints=endpoints)
+        return GatewayReport(node=self.node, version=table.version, running=True, endpoints=endpoints, held=self.held)
 
     def draining(self) -> set[str]:
         """Return the tasks that take nothing new by the last table."""
@@ -282,6 +295,7 @@ async def served_without_docker(
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
         certificates=certificates,
         engine=EngineWatch(docker.containers, docker.networks),
+        requests=RequestLog(docker, cluster=CLUSTER, gateway=settings.gateway_name),
         measuring=Measuring(gateway, reports, book, Scraping(book, monotonic=time.monotonic), clock=time.time),
     )
     runner = await AgentServer(settings, parts).start()

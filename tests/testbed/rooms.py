@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,6 +63,7 @@ from hunqi.hooks.model import Hook, HookDelivery
 from hunqi.nodes.errors import JoinTokenError, NodeNotFoundError
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.model import Roster
+from hunqi.nodes.wire import RequestLine, RequestQuery
 from hunqi.rollouts.commands import Verb, said_to
 from hunqi.rollouts.errors import RolloutNotFoundError, RolloutRefusedError
 from hunqi.rollouts.model import Course, Look, Rollout
@@ -72,6 +73,7 @@ from hunqi.rollouts.views import RolloutView, view_of
 from hunqi.state.database import Database
 from hunqi.state.events import append, now
 from hunqi.state.tables import APPS
+from testbed.measured import MemoryTelemetry
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -109,6 +111,7 @@ class MemoryRooms:
     files: dict[str, bytes] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     rollouts: dict[str, Rollout] = field(default_factory=dict)
+    telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
 
     def rooms(self) -> Rooms:
         """Return all ports."""
@@ -131,8 +134,10 @@ class MemoryRooms:
             certificates=_Certificates(self),
             platform=_Platform(self),
             leader=self,
+            telemetry=self.telemetry.operations(self.database),
             hooks=_Hooks(self),
             rollouts=_Rollouts(self),
+            requests=_Requests(),
         )
 
     def roll(self, app: str, state: State, course: Course, spec: RolloutSpec | None = None) -> None:
@@ -607,6 +612,34 @@ class _Rollouts(_Part):
             id="r1", app=app, deploy="d00000000", revision=2, stable=1, state=state, spec=resolved(spec),
             course=course, problem=None, actor="ann", created_at=AT, updated_at=AT,
         )  # fmt: skip
+
+
+class _Requests:
+    @asynccontextmanager
+    async def open(self, query: RequestQuery, *, follow: bool) -> AsyncGenerator[AsyncIterator[RequestLine]]:
+        async def lines() -> AsyncGenerator[RequestLine]:
+            for status in (200, 404, 503):
+                if query.status in {"", str(status), f"{status // 100}xx"}:
+                    yield RequestLine(
+                        written=f"2026-01-02T03:04:05.{status}000000Z",
+                        at=f"2026-01-02T03:04:05.{status}Z",
+                        node="one",
+                        app=query.app,
+                        service="web",
+                        revision=7,
+                        method="GET",
+                        host="shop.test",
+                        path="/x?token=***",
+                        status=status,
+                        duration_ms=12,
+                        client="192.0.2.7",
+                        flags="UH" if status == 503 else "-",
+                    )
+            if follow:
+                await asyncio.Event().wait()
+
+        async with aclosing(lines()) as found:
+            yield found
 
 
 class _Hooks(_Part):
