@@ -12,7 +12,7 @@ RUNTIME := .venv/.runtime-installed
 DEVELOPMENT := .venv/.development-installed
 CODE := src tests $(wildcard tools)
 
-.PHONY: help up down sample mirror demo test check format bench bench-cluster soak fresh test-engines lock packages clean
+.PHONY: help up down sample mirror demo test check format bench bench-cluster bench-elastic soak fresh test-engines lock packages clean
 
 help: ## print this
 	@echo "Hunqi: make TARGET"
@@ -78,6 +78,9 @@ bench: $(DEVELOPMENT) packages ## measure against docker-registry and nginx; wri
 
 bench-cluster: $(DEVELOPMENT) packages ## measure the platform on three machines under load, as root (B="--only deploys --share 0.2" for some)
 	$(BIN)/python -m tools.bench_cluster $(B)
+
+bench-elastic: $(DEVELOPMENT) packages ## measure gray release and elastic scaling on three machines, as root (B="--only split --share 0.2" for some)
+	$(BIN)/python -m tools.bench_elastic $(B)
 
 soak: $(DEVELOPMENT) packages ## ten minutes of mixed load with faults (S="--minutes 60" for more)
 	$(BIN)/python -m tools.soak $(S)

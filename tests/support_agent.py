@@ -17,17 +17,22 @@ from hunqi.agent.door import Door
 from hunqi.agent.drains import Drains
 from hunqi.agent.engine import EngineWatch
 from hunqi.agent.images import Images
+from hunqi.agent.measuring import Measuring
 from hunqi.agent.reports import Reports
+from hunqi.agent.requests import RequestLog
 from hunqi.agent.rosters import RosterFile
+from hunqi.agent.scraping import Scraping
 from hunqi.agent.server import AgentParts, AgentServer
 from hunqi.agent.settings import AgentSettings
 from hunqi.agent.stops import Stops, StopWorld
 from hunqi.agent.streams import Streams
 from hunqi.agent.tables import Tables
+from hunqi.agent.usage import TaskBook
 from hunqi.apps.model import HealthSpec, Protocol, RouteSpec
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import NotFoundError
 from hunqi.engine.model import JSON, LABEL_CLUSTER, LABEL_DRAIN, LABEL_STOP_SIGNAL, Event
+from hunqi.gateway.counting import GatewayCounts
 from hunqi.gateway.model import (
     Cluster,
     Edge,
@@ -35,6 +40,7 @@ from hunqi.gateway.model import (
     EndpointHealth,
     EndpointState,
     GatewayReport,
+    HeldService,
     Route,
     RouteTable,
     Target,
@@ -109,6 +115,23 @@ class MemoryGateway:
         self.problem = ""
         self.is_deaf = False
         self.looks = 0
+        self.counts = GatewayCounts(boot="b1", answered=True)
+        self.held: tuple[HeldService, ...] = ()
+        self.anew = asyncio.Event()
+
+    def hold(self, *held: HeldService) -> None:
+        """Have requests wait for these services, and for no others."""
+        self.held = held
+        self.anew.set()
+
+    async def waits_anew(self) -> None:
+        await self.anew.wait()
+        self.anew.clear()
+
+    async def count(self) -> GatewayCounts:
+        if self.is_deaf:
+            return replace(self.counts, answered=False, problem="Envoy does not answer")
+        return self.counts
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -135,7 +158,7 @@ class MemoryGateway:
             for cluster in table.clusters.values()
             for each in cluster.endpoints
         )
-        return GatewayReport(node=self.node, version=table.version, running=True, endpoints=endpoints)
+        return GatewayReport(node=self.node, version=table.version, running=True, endpoints=endpoints, held=self.held)
 
     def draining(self) -> set[str]:
         """Return the tasks that take nothing new by the last table."""
@@ -247,6 +270,7 @@ async def served_without_docker(
     engine, docker = MemoryEngine(), Docker(str(settings.data_dir / "no-docker.sock"))
     tables = Tables(gateway, settings.data_dir, clock=time.time)
     reports = Reports(gateway, tables, node=settings.node, monotonic=time.monotonic)
+    book = TaskBook(docker.containers, cluster=CLUSTER, monotonic=time.monotonic)
     drains, roster = Drains(tables, reports), RosterFile(settings.data_dir)
     certificates = Certificates(settings.tls, settings.mirror_tls, now=now)
     peers = AgentClient(certificates.client_context(), roster.current)
@@ -271,6 +295,8 @@ async def served_without_docker(
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
         certificates=certificates,
         engine=EngineWatch(docker.containers, docker.networks),
+        requests=RequestLog(docker, cluster=CLUSTER, gateway=settings.gateway_name),
+        measuring=Measuring(gateway, reports, book, Scraping(book, monotonic=time.monotonic), clock=time.time),
     )
     runner = await AgentServer(settings, parts).start()
     try:

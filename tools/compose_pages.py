@@ -94,6 +94,18 @@ def page() -> str:
         ("cors", fields.CORS),
         ("rate_limit", fields.RATE_LIMIT),
         ("A header of headers", fields.MATCH),
+        ("rollout", fields.ROLLOUT),
+        ("A step of steps", fields.STEP),
+        ("match", fields.LANE_MATCH),
+        ("A measure of measures", fields.MEASURE),
+        ("key", fields.KEY),
+        ("scale", fields.SCALE),
+        ("scale.queue", fields.QUEUE),
+        ("A slot of scale.schedule", fields.SLOT),
+        ("scale.zero", fields.ZERO),
+        ("scale.behavior", fields.BEHAVIOR),
+        ("up and down of scale.behavior", fields.RULES),
+        ("A policy of scale.behavior", fields.POLICY),
     ):
         parts.append(f"\n### {title}\n\n| field | | default |\n|---|---|---|\n")
         parts += [_field(field) for field in known]

@@ -22,7 +22,19 @@ status at the [REST interface](api.md), for codes that can come from there.
 | code | who can act | HTTP | means |
 |---|---|---|---|
 """
-_ROOMS_OF_REST = ("api", "apps", "engine", "gateway", "identity", "nodes", "state")
+_ROOMS_OF_REST = (
+    "api",
+    "apps",
+    "engine",
+    "gateway",
+    "hooks",
+    "identity",
+    "nodes",
+    "rollouts",
+    "scaling",
+    "state",
+    "telemetry",
+)
 _WHO: tuple[tuple[type[HunqiError], str], ...] = (
     (UserError, "the caller"),
     (DependencyError, "nobody: try again"),

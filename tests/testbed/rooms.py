@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -57,12 +57,16 @@ from hunqi.apps.operations import (
     TaskView,
 )
 from hunqi.errors import UserError
+from hunqi.hooks.errors import HookNotFoundError
+from hunqi.hooks.model import Hook, HookDelivery
 from hunqi.nodes.errors import JoinTokenError, NodeNotFoundError
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.model import Roster
+from hunqi.nodes.wire import RequestLine, RequestQuery
 from hunqi.state.database import Database
 from hunqi.state.events import append, now
 from hunqi.state.tables import APPS
+from testbed.measured import MemoryTelemetry
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -99,6 +103,7 @@ class MemoryRooms:
     lines: int = 3
     files: dict[str, bytes] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
 
     def rooms(self) -> Rooms:
         """Return all ports."""
@@ -121,6 +126,9 @@ class MemoryRooms:
             certificates=_Certificates(self),
             platform=_Platform(self),
             leader=self,
+            telemetry=self.telemetry.operations(self.database),
+            hooks=_Hooks(self),
+            requests=_Requests(),
         )
 
     async def make_app(self, name: str, team: str) -> None:
@@ -245,7 +253,7 @@ class _Deploys(_Part):
         await self._all.finish(app, deploy, DeployState.CANCELLED)
         return await self.find(app, deploy)
 
-    async def rollback(self, app: str, revision: int, change: Change) -> Deploy:
+    async def rollback(self, app: str, revision: int, change: Change, *, direct: bool = False) -> Deploy:
         if revision > 1000:
             raise RevisionNotFoundError(f"there is no revision {revision}")
         return await self._begin(app, change)
@@ -547,6 +555,60 @@ class _Certificates(_Part):
 
     async def authority(self) -> str:
         return "-----BEGIN CERTIFICATE-----\n"
+
+
+class _Requests:
+    @asynccontextmanager
+    async def open(self, query: RequestQuery, *, follow: bool) -> AsyncGenerator[AsyncIterator[RequestLine]]:
+        async def lines() -> AsyncGenerator[RequestLine]:
+            for status in (200, 404, 503):
+                if query.status in {"", str(status), f"{status // 100}xx"}:
+                    yield RequestLine(
+                        written=f"2026-01-02T03:04:05.{status}000000Z",
+                        at=f"2026-01-02T03:04:05.{status}Z",
+                        node="one",
+                        app=query.app,
+                        service="web",
+                        revision=7,
+                        method="GET",
+                        host="shop.test",
+                        path="/x?token=***",
+                        status=status,
+                        duration_ms=12,
+                        client="192.0.2.7",
+                        flags="UH" if status == 503 else "-",
+                    )
+            if follow:
+                await asyncio.Event().wait()
+
+        async with aclosing(lines()) as found:
+            yield found
+
+
+class _Hooks(_Part):
+    async def hooks(self, app: str | None) -> Sequence[Hook]:
+        return [Hook(id="h1", app=app, url="https://h.example.com", kinds=(), trusted=False, told=0, created_at=now())]
+
+    async def add(self, app: str | None, url: str, kinds: Sequence[str], change: Change, *, trusted: bool) -> Hook:
+        self._all.acts.append(("hook", app or "", url))
+        return Hook(
+            id="h1", app=app, url=url, kinds=tuple(kinds), trusted=trusted, told=0, created_at=now(), secret="whsec_x"
+        )
+
+    async def remove(self, app: str | None, hook: str, change: Change) -> None:
+        await self._find(app, hook)
+
+    async def deliveries(self, app: str | None, hook: str, *, limit: int = 50) -> Sequence[HookDelivery]:
+        await self._find(app, hook)
+        return [HookDelivery(event=1, at=now(), attempt=1, status=200, problem=None)]
+
+    async def test(self, app: str | None, hook: str) -> HookDelivery:
+        await self._find(app, hook)
+        return HookDelivery(event=0, at=now(), attempt=1, status=200, problem=None)
+
+    async def _find(self, app: str | None, hook: str) -> None:
+        if hook not in {each.id for each in await self.hooks(app)}:
+            raise HookNotFoundError("there is no such webhook")
 
 
 class _Platform(_Part):

@@ -15,6 +15,7 @@ from hunqi.state.tables import METADATA
 from support_cluster import CLUSTER, cluster
 
 PASSING = {"events", "deploys", "runs", "leases", "idempotency", "sessions", "keys", "gateway", "join_tokens"}
+PASSING |= {"rollouts", "rollout_looks", "scaling_decisions", "hook_deliveries"}
 """What goes by: history, and what ends by itself."""
 FIXED: dict[str, Any] = {"app": "shop", "team_id": "t1", "live_revision": 1, "number": 1, "origin": "{}"}
 

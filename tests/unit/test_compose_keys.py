@@ -173,7 +173,6 @@ internal: {to: gateway, ports: [80], protocol: http2}
 order: start-first
 ready_timeout: 1h
 schedule: "0 3 * * *"
-rollout: {anything: 1}
 """
 WRONG = """
 route: []
@@ -201,6 +200,11 @@ def test_the_schema_takes_what_the_compiler_takes() -> None:
     assert validator("service").is_valid(plain(read("health: /up\ninternal: direct\n", "x")[0]))
     top = "maintenance: soon\nroutes: [{service: web, host: a, port: 80}]\ndrain: 5s\n"
     assert validator("project").is_valid(plain(read(top, "x")[0]))
+    assert validator("project").is_valid({"rollout": "gray"})
+    steps = [{"weight": 5}, "pause", {"match": {"users": "5%"}}]
+    assert validator("project").is_valid({"rollout": {"steps": steps, "measures": {"p99": {"at_most": "500ms"}}}})
+    assert not validator("project").is_valid({"rollout": {"steps": [{"weigth": 5}]}})
+    assert not validator("project").is_valid({"rollout": {"stepz": []}})
 
 
 @pytest.mark.parametrize("text", WRONG.strip().splitlines())

@@ -23,6 +23,8 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/v1/gateway/table": _CONTROL,
     "/v1/gateway/report": _CONTROL,
     "/v1/gateway/drain": _NODES,
+    "/v1/metrics": _CONTROL,
+    "/v1/requests": _CONTROL,
     "/v1/exec": _CONTROL,
     "/v1/files": _CONTROL,
     "/v1/forward": _CONTROL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from hunqi.gateway.counting import GatewayCounts
 from hunqi.gateway.model import GatewayReport, RouteTable
 
 
@@ -23,3 +24,11 @@ class NoGateway:
     async def observe(self) -> GatewayReport:
         """Return that nothing runs here."""
         return GatewayReport(node=self._node, version=0, running=False, endpoints=())
+
+    async def count(self) -> GatewayCounts:
+        """Return that there were no requests here, which is known."""
+        return GatewayCounts(boot="none", answered=True)
+
+    async def waits_anew(self) -> None:
+        """Wait until cancelled: nobody is ever held here."""
+        await asyncio.Event().wait()

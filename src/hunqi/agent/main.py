@@ -17,14 +17,18 @@ from hunqi.agent.drains import Drains
 from hunqi.agent.engine import EngineWatch
 from hunqi.agent.gateway import NoGateway
 from hunqi.agent.images import Images
+from hunqi.agent.measuring import Measuring
 from hunqi.agent.ports import Gateway
 from hunqi.agent.reports import Reports
+from hunqi.agent.requests import RequestLog
 from hunqi.agent.rosters import RosterFile
+from hunqi.agent.scraping import Scraping
 from hunqi.agent.server import AgentParts, AgentServer
 from hunqi.agent.settings import AgentSettings
 from hunqi.agent.stops import Stops, StopWorld
 from hunqi.agent.streams import Streams
 from hunqi.agent.tables import Tables
+from hunqi.agent.usage import TaskBook
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.gateway.boxes import GatewaySettings
@@ -116,6 +120,7 @@ def _parts(
     tables = Tables(gateway, settings.data_dir, clock=time.time)
     reports = Reports(gateway, tables, node=settings.node, monotonic=time.monotonic)
     drains = Drains(tables, reports)
+    book = TaskBook(docker.containers, cluster=settings.cluster, monotonic=time.monotonic)
     world = StopWorld(
         system=docker.system,
         containers=docker.containers,
@@ -139,6 +144,8 @@ def _parts(
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
         certificates=certificates,
         engine=EngineWatch(docker.containers, docker.networks),
+        requests=RequestLog(docker, cluster=settings.cluster, gateway=settings.gateway_name),
+        measuring=Measuring(gateway, reports, book, Scraping(book, monotonic=time.monotonic), clock=time.time),
     )
 
 

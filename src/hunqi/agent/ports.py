@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from hunqi.engine.model import JSON, Event
+from hunqi.gateway.counting import GatewayCounts
 from hunqi.gateway.model import GatewayReport, RouteTable
 
 
@@ -23,6 +24,14 @@ class Gateway(Protocol):
 
     async def observe(self) -> GatewayReport:
         """Ask Envoy what it has. ``version`` is that of the last table that it took in whole."""
+        ...
+
+    async def count(self) -> GatewayCounts:
+        """Ask Envoy what it has counted; one that does not answer is said, not raised."""
+        ...
+
+    async def waits_anew(self) -> None:
+        """Return once a request waits for a service for which none did before."""
         ...
 
 

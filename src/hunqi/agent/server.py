@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
+import orjson
 from aiohttp import web
 
 from hunqi.agent.access import admit
@@ -18,7 +19,9 @@ from hunqi.agent.drains import Drains
 from hunqi.agent.engine import EngineWatch
 from hunqi.agent.errors import BadRequestError, NoControlError, NoGatewayError, NotAllowedError, NotOursError
 from hunqi.agent.images import Images
+from hunqi.agent.measuring import Measuring
 from hunqi.agent.reports import Reports
+from hunqi.agent.requests import RequestLog
 from hunqi.agent.rosters import RosterFile
 from hunqi.agent.settings import AgentSettings
 from hunqi.agent.stops import Stops
@@ -37,6 +40,8 @@ from hunqi.nodes.wire import (
     GivenCertificates,
     ImageList,
     PinOrder,
+    RequestQuery,
+    ScrapeOrder,
     TakenTable,
 )
 
@@ -75,6 +80,8 @@ class AgentParts:
     door: Door
     certificates: Certificates
     engine: EngineWatch
+    measuring: Measuring
+    requests: RequestLog
 
 
 class AgentServer:
@@ -97,6 +104,9 @@ class AgentServer:
         app.router.add_put("/v1/gateway/table", self._put_table)
         app.router.add_get("/v1/gateway/report", self._report)
         app.router.add_post("/v1/gateway/drain", self._drain)
+        app.router.add_get("/v1/metrics", self._metrics)
+        app.router.add_post("/v1/metrics", self._metrics)
+        app.router.add_post("/v1/requests", self._requests)
         app.router.add_get("/v1/exec", parts.streams.execute)
         app.router.add_get("/v1/forward", parts.streams.forward)
         app.router.add_get("/v1/files", parts.streams.get_files)
@@ -184,6 +194,15 @@ class AgentServer:
         order = await _read(request, DrainOrder)
         busy = await self._parts.drains.drain(order.tasks, timeout_s=min(max(order.timeout_s, 0.0), MAX_DRAIN_S))
         return _json(DrainAnswer(busy=busy))
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        order = await _read(request, ScrapeOrder) if request.method == "POST" else ScrapeOrder()
+        sample = await self._parts.measuring.sample(self._settings.node, order)
+        return web.Response(body=orjson.dumps(encode(sample)), content_type="application/json")
+
+    async def _requests(self, request: web.Request) -> web.StreamResponse:
+        lines = await self._parts.requests.read(await _read(request, RequestQuery))
+        return web.Response(body=orjson.dumps(encode(lines)), content_type="application/json")
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return _json(await self._parts.chores.health(request.query.get("container", "")))

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from hunqi.apps.model import DeployState, Note, RouteSpec
+from hunqi.apps.rollout_spec import RolloutSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Submission:
     """The id of the team that a new app belongs to."""
     privileged: bool = False
     """Whether who asks answers for the machines, so that the app may have of them what it asks for."""
+    rollout: RolloutSpec | None = None
+    """How traffic is to move to this revision, in place of what the files say."""
     reads: tuple[str, ...] = ()
     """Prefixes of repositories that who asks may read at the accelerators, beside what the app's team may."""
 
@@ -229,6 +232,10 @@ class RunRequest:
     """None runs what the service runs."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     timeout_s: float = 3600.0
+    revision: int | None = None
+    """Whose image and settings it has; the one that serves without it."""
+    id: str = ""
+    """The id that the run gets: asking again with the same one starts nothing, and returns the run that is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

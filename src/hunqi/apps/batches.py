@@ -5,6 +5,7 @@
   and again. What serves is never less than what is wanted.
 - **Rolling** (stop-first, with ``parallelism``): a step of old ones is stopped, as many new ones are started.
 
+A deploy that moves by decisions does so only at its promotion, with what is left to be started or replaced then.
 In the last two both revisions serve meanwhile, each with its part of the traffic. Nothing of this is remembered: how
 far it is follows from the replicas that are there, so that it goes on after a crash, before any gateway has reported.
 What such a deploy leaves behind when it is cut short *lingers*: it goes on serving and goes as the old ones come back.
@@ -133,7 +134,7 @@ class Batches:
         spec = serves.spec.services[service]
         if not scalable(spec) or at.wanted(spec) <= self._served(serves, service):
             return ()
-        known = (serves, at.live, at.target)
+        known = (serves, at.live, None if at.aborting else at.target)
         names = {at.name(each, service) for each in known if each is not None and service in each.origin}
         return tuple(
             each
@@ -257,7 +258,7 @@ class Batches:
             deploy is None
             or base is None
             or target is None
-            or deploy.state is not DeployState.STARTING
+            or not (at.promoting or (at.shift is None and deploy.state is DeployState.STARTING))
             or service not in base.spec.services
             or service not in target.spec.services
             or at.name(base, service) == at.name(target, service)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,14 +19,15 @@ from hunqi.apps.acts import EngineActs
 from hunqi.apps.building import GroundMissingError
 from hunqi.apps.diagnose import Diagnosing
 from hunqi.apps.drift import DriftWatch
-from hunqi.apps.errors import AppNotFoundError, RevisionNotFoundError
+from hunqi.apps.errors import AppNotFoundError
 from hunqi.apps.logkeeping import LogKeeper
-from hunqi.apps.model import DeployState, Revision
+from hunqi.apps.model import DeployState
 from hunqi.apps.observing import Watched
 from hunqi.apps.operations import Problem
 from hunqi.apps.plan import plan
 from hunqi.apps.ports import Images
 from hunqi.apps.serving import Routing, Surge
+from hunqi.apps.sights import Sights
 from hunqi.apps.situation import Facts, Situation
 from hunqi.apps.standing import SETTLE_S
 from hunqi.apps.steps import (
@@ -89,6 +90,7 @@ class Parts:
     watched: Watched
     routing: Routing
     images: Images
+    sights: Sights
     acts: EngineActs
     diagnosing: Diagnosing
     logs: LogKeeper
@@ -125,6 +127,10 @@ class Controller:
         """Return what came of the last look at ``app``."""
         memory = self._memory.get(app)
         return memory.outcome if memory else None
+
+    def now(self) -> float:
+        """Return seconds since the epoch, by the controller's clock."""
+        return self._parts.clock()
 
     @property
     def idle(self) -> bool:
@@ -214,6 +220,8 @@ class Controller:
         stale, memory.stale = memory.stale, False
         snapshot = await self._parts.watched.snapshot(fresh=app if stale else None)
         situation = await self._situation(kept, snapshot)
+        if drifted := await self._drift.of(situation, self._parts.acts):
+            situation = replace(situation, facts=replace(situation.facts, drifted=drifted))
         made = plan(situation)
         self._offer(app, made)
         await self._transitions.note(kept, made)
@@ -222,54 +230,24 @@ class Controller:
         self._follow(app, outcome, situation, memory)
         return outcome
 
+    async def observe(self, app: str) -> Situation:
+        """Return all that a plan would be made from now, but for what others changed. Raises as ``look`` does."""
+        kept = await self._store.find(app)
+        return await self._situation(kept, await self._parts.watched.snapshot())
+
     async def _situation(self, kept: Kept, snapshot: Snapshot) -> Situation:
-        app = kept.app.name
-        watched = self._parts.watched
-        standings = watched.standings(app, snapshot)
-        numbers = {each.revision for each in standings.values()}
-        numbers |= {number for number in (kept.app.live, kept.deploy and kept.deploy.revision) if number}
-        revisions = await self._revisions(app, numbers)
-        routing = self._parts.routing
-        waits = self._waiting()
-        spread = waits.spread(kept.deploy) if kept.deploy else ""
+        waits = self._waits
+        spread = waits.spread(kept.deploy) if kept.deploy and waits else ""
         facts = Facts(
-            in_batches=await self._in_batches(kept, numbers),
-            health={name: routing.health(name) for name in standings},
-            in_force=waits.in_force(app),
-            drained=waits.drained(app),
+            in_force=waits.in_force(kept.app.name) if waits else None,
+            drained=waits.drained(kept.app.name) if waits else frozenset(),
             spread=not spread,
             spread_sentence=spread,
             observing_since=self._began,
             settle_s=self._parts.settle_s,
             surge=self._parts.surge().extra,
         )
-        situation = Situation(
-            app=kept.app,
-            revisions=revisions,
-            deploy=kept.deploy,
-            snapshot=snapshot,
-            standings=standings,
-            facts=facts,
-            now=self._parts.clock(),
-            networks_in_use=watched.networks_in_use(snapshot),
-        )
-        drifted = await self._drift.of(situation, self._parts.acts)
-        return replace(situation, facts=replace(facts, drifted=drifted)) if drifted else situation
-
-    async def _revisions(self, app: str, numbers: set[int]) -> Mapping[int, Revision]:
-        found: dict[int, Revision] = {}
-        for number in numbers:
-            try:
-                found[number] = await self._store.revision(app, number)
-            except RevisionNotFoundError:
-                _log.warning("app=%s revision=%d: a service of it is there, but not the revision", app, number)
-        return found
-
-    async def _in_batches(self, kept: Kept, numbers: set[int]) -> frozenset[int]:
-        """Return which of the revisions that services are left of went by batches; most looks need not ask."""
-        known = {kept.app.live, kept.deploy.revision if kept.deploy else None}
-        left = numbers - known
-        return await self._store.in_batches(kept.app.name, left) if left else frozenset()
+        return await self._parts.sights.of(kept, snapshot, facts)
 
     def _offer(self, app: str, made: Plan) -> None:
         if made.serving is None:
@@ -291,7 +269,7 @@ class Controller:
                 return Outcome(plan=made, sentence=str(error), done=tuple(done), problem=error)
             except EngineRefusedError as error:
                 memory.stale = True
-                return await self._refused(made, step, error, kept, tuple(done))
+                return await self._refused(made, step, error, situation, tuple(done))
             memory.stale = True
             done.append(step.sentence)
             _log.info("app=%s: %s", kept.app.name, step.sentence)
@@ -314,15 +292,15 @@ class Controller:
                 await self._transitions.event(*event_of(step, kept))
 
     async def _refused(
-        self, made: Plan, step: Step, error: EngineRefusedError, kept: Kept, done: tuple[str, ...]
+        self, made: Plan, step: Step, error: EngineRefusedError, situation: Situation, done: tuple[str, ...]
     ) -> Outcome:
         """End a deploy that cannot be had as it is; otherwise it is a problem that is told."""
-        deploy = kept.deploy
+        deploy = situation.deploy
         if (
             deploy is None
             or not isinstance(step, (PutService, CreateNetwork, CreatePayload))
             or step.revision != deploy.revision
-            or deploy.state is not DeployState.STARTING
+            or not (deploy.state is DeployState.STARTING or situation.promoting)
         ):
             return Outcome(plan=made, sentence=str(error), done=done, problem=error)
         service = step.service if isinstance(step, PutService) else ""
@@ -334,8 +312,8 @@ class Controller:
         )
         fail = Fail(service=service, code=problem.code, sentence=problem.message, remedy=problem.remedy)
         with suppress(OvertakenError):
-            await self._transitions.do(fail, kept, problem)
-        self._queue.mark(kept.app.name)
+            await self._transitions.do(fail, Kept(app=situation.app, deploy=deploy), problem)
+        self._queue.mark(situation.app.name)
         return Outcome(plan=made, sentence=fail.sentence, done=(*done, fail.sentence))
 
     # what comes next

@@ -17,7 +17,7 @@ from hunqi.apps.state import DeployRecord
 from hunqi.apps.store import AppStore
 from hunqi.kit.codec import encode
 
-_CANCELLABLE = frozenset({DeployState.PENDING, DeployState.STARTING, DeployState.SWITCHING})
+_CANCELLABLE = frozenset({DeployState.PENDING, DeployState.STARTING, DeployState.SHIFTING, DeployState.SWITCHING})
 
 
 def shown(record: DeployRecord) -> Deploy:
@@ -95,7 +95,7 @@ class AppDeploys:
         self._mark(app)
         return shown(record)
 
-    async def rollback(self, app: str, revision: int, change: Change) -> Deploy:
+    async def rollback(self, app: str, revision: int, change: Change, *, direct: bool = False) -> Deploy:
         """Deploy the spec of a retained revision again. Raises ``RevisionNotFoundError``."""
         async with self._store.database.read() as connection:
             stored = await self._store.stored_in(connection, app, revision)
@@ -103,7 +103,7 @@ class AppDeploys:
         if revision not in retained:
             raise RevisionNotFoundError(f"revision {revision} of {app} is no longer retained: deploy its file again")
         why = change.reason or f"back to revision {revision}"
-        release = Release(app=app, spec=stored.spec, kind="rollback")
+        release = Release(app=app, spec=stored.spec, kind="rollback", direct=direct)
         return shown(await self._releasing.release(release, replace(change, reason=why)))
 
 

@@ -13,6 +13,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from hunqi.apps.lanes import Match
+from hunqi.apps.metrics_spec import MetricsSpec
+from hunqi.apps.rollout_spec import RolloutSpec
+from hunqi.apps.scale_spec import ScaleSpec
+
 NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p"})
 """Types of the local volume driver whose data do not lie on the node."""
 
@@ -92,15 +97,6 @@ class Mount:
     read_only: bool = False
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """BindOptions, VolumeOptions or TmpfsOptions of the Engine API."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """A condition on a header: ``kind`` is exact, prefix, regex or present."""
-
-    name: str
-    kind: str = "exact"
-    value: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +212,10 @@ class ServiceSpec:
     """Five fields of cron, for jobs."""
     restart_on_dependency: bool = False
     """Of revisions stored before their dependencies said so each for itself: ``restart`` of all of them."""
+    scale: ScaleSpec | None = None
+    """How load moves the replicas; None leaves them to the file and to users."""
+    metrics: MetricsSpec | None = None
+    """Where its tasks tell what they count themselves; None is nowhere."""
 
     @property
     def routed(self) -> bool:
@@ -281,9 +281,11 @@ class AppSpec:
     secrets: Mapping[str, PayloadSpec] = field(default_factory=dict[str, PayloadSpec])
     configs: Mapping[str, PayloadSpec] = field(default_factory=dict[str, PayloadSpec])
     extensions: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Of ``x-hunqi`` what later rooms read: rollout, scale, binding, snapshot; those of services below ``services``."""
+    """Of ``x-hunqi`` what later rooms read: scale, binding, snapshot; those of services below ``services``."""
     maintenance: str | None = None
     """The text of the maintenance page that answers instead of the app, while this spec is deployed."""
+    rollout: RolloutSpec | None = None
+    """How traffic moves to this revision; None switches at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,10 +328,12 @@ class Revision:
 
 
 class DeployState(StrEnum):
-    """Where a deploy is; the first four are on the way, the others are ends."""
+    """Where a deploy is; the first five are on the way, the others are ends."""
 
     PENDING = "pending"
     STARTING = "starting"
+    SHIFTING = "shifting"
+    """Both revisions serve; a rollout decides who goes to which."""
     SWITCHING = "switching"
     DRAINING = "draining"
     SUCCEEDED = "succeeded"

@@ -97,8 +97,11 @@ class Deploys(Protocol):
         """Have the old revision go on. Raises ``DeployEndedError`` if it has switched already."""
         ...
 
-    async def rollback(self, app: str, revision: int, change: Change) -> Deploy:
-        """Deploy the spec of a retained revision again. Raises ``RevisionNotFoundError``."""
+    async def rollback(self, app: str, revision: int, change: Change, *, direct: bool = False) -> Deploy:
+        """Deploy the spec of a retained revision again, ``direct`` without its rollout.
+
+        Raises ``RevisionNotFoundError``.
+        """
         ...
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from hunqi.apps.batches import Batches
 from hunqi.apps.model import AppSpec, Mode, NetworkSpec, Revision, ServiceSpec
 from hunqi.apps.retiring import Retiring
-from hunqi.apps.serving import Backend, Serving, Share
+from hunqi.apps.serving import Backend, Lane, Serving, Share
 from hunqi.apps.situation import Situation
 from hunqi.apps.state import Desired
 from hunqi.apps.swarm import network_name
@@ -34,10 +35,11 @@ def serving_of(situation: Situation, traffic: Traffic, retiring: Retiring) -> Se
     names = {each.name for each in backends}
     batches = Batches(situation)
     shares: dict[str, tuple[Share, ...]] = {}
+    free = names - retiring.leaving
     for name, service in spec.services.items():
         if not _has_traffic(service):
             continue
-        backend = _preferred(situation, traffic, name, names - retiring.leaving)
+        backend = _preferred(situation, (traffic.spec_of, traffic.coming), name, free)
         if several := batches.shares(traffic.spec_of, name):
             shares[name] = several
         elif backend:
@@ -50,6 +52,43 @@ def serving_of(situation: Situation, traffic: Traffic, retiring: Retiring) -> Se
         shares=shares,
         draining=frozenset(retiring.leaving & names),
         maintenance=situation.app.intent.maintenance or (STOPPED_PAGE if stopped else None),
+        lane=_lane(situation, traffic.coming, shares, free) if traffic.coming is not None else None,
+    )
+
+
+def _lane(
+    situation: Situation, coming: Revision, stable: Mapping[str, tuple[Share, ...]], free: Collection[str]
+) -> Lane | None:
+    """Return the way of those who are assigned to the revision under way, while a rollout decides of it.
+
+    A service that is postponed, and one of which nothing is there, is what it is for everybody else.
+    """
+    shift, deploy, base = situation.shift, situation.deploy, situation.live
+    if shift is None or deploy is None or base is None or not situation.shifting:
+        return None
+    services = {
+        name: base.spec.services[name] if name in situation.split.postponed else service
+        for name, service in coming.spec.services.items()
+    }
+    shares: dict[str, tuple[Share, ...]] = {}
+    for name, service in services.items():
+        if not _has_traffic(service):
+            continue
+        own = _preferred(situation, (coming,), name, free) if name in situation.split.own else None
+        if own is not None:
+            shares[name] = (Share(backend=own),)
+        elif name in stable:
+            shares[name] = stable[name]
+    return Lane(
+        name=f"r{coming.number}",
+        salt=deploy.id,
+        spec=dataclasses.replace(coming.spec, services=services),
+        shares=shares,
+        weight=shift.weight,
+        matches=shift.matches,
+        mirror=shift.mirror,
+        key=shift.key,
+        number=shift.number,
     )
 
 
@@ -95,8 +134,10 @@ def _has_traffic(spec: ServiceSpec) -> bool:
     return spec.routed and spec.mode in {Mode.REPLICATED, Mode.GLOBAL}
 
 
-def _preferred(situation: Situation, traffic: Traffic, service: str, names: set[str]) -> str | None:
-    for revision in (traffic.spec_of, traffic.coming):
+def _preferred(
+    situation: Situation, revisions: Iterable[Revision | None], service: str, names: Collection[str]
+) -> str | None:
+    for revision in revisions:
         if revision is not None and service in revision.spec.services:
             name = situation.name(revision, service)
             if name in names:

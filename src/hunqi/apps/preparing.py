@@ -78,7 +78,8 @@ class Preparing:
         if submission.strict and dropped:
             raise DeployStrictError("\n".join(["keys that are not honoured:", *map(describe_note, dropped)]))
         record, live = await self._live(app)
-        spec = await self._pin(compiled.spec, await self._reads(app, submission, record))
+        asked = compiled.spec if submission.rollout is None else replace(compiled.spec, rollout=submission.rollout)
+        spec = await self._pin(asked, await self._reads(app, submission, record))
         payloads = {**compiled.payloads, **await self._keeping.secret_values(app)}
         spec, payloads = self._digests.keyed(with_overlay(spec, overlay), payloads, live)
         release = Release(
@@ -110,7 +111,7 @@ class Preparing:
             raise PrivilegeError("\n".join(["only an administrator may deploy an app that asks for this:", *asked]))
         spec = effective(release.spec)
         team = prepared.app.team if prepared.app else release.team
-        scale = prepared.app.intent.scale if prepared.app else Intent().scale
+        scale = prepared.app.intent.replicas if prepared.app else Intent().replicas
         await self._limits.check_routes(release.app, spec)
         if team is not None:
             await self._limits.check_quota(team, release.app, spec, scale)
@@ -201,7 +202,7 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
     """Raise ``RoomError`` if what a deploy starts beside what runs does not fit on the nodes."""
     origin = origin_of(spec, _FIRST, prepared.live)
     intent = prepared.app.intent if prepared.app else Intent()
-    scale, pins = intent.scale, intent.pins
+    scale, pins = intent.replicas, intent.pins
     beside: list[tuple[ServiceSpec, int, tuple[str, ...]]] = []
     for name, service in spec.services.items():
         replaced = prepared.live is not None and name in prepared.live.spec.services

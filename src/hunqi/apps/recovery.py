@@ -42,12 +42,15 @@ from hunqi.state.tables import (
     APPS,
     CERTIFICATES,
     GRANTS,
+    HOOKS,
     MEMBERS,
     METADATA,
+    METRIC_SOURCES,
     NODES,
     PAYLOADS,
     REVISIONS,
     ROUTES,
+    SCALING,
     SETTINGS,
     TEAMS,
     TOKENS,
@@ -65,8 +68,8 @@ _SILENT: Final = frozenset({"deploy.progress", "service.scaled", "service.starte
 """Kinds of events that change no row that is mirrored."""
 _OF_BOTH: Final = frozenset({"app.grant-changed", "app.removed"})
 """Kinds of an app's events that change rows of the cluster's bundle: its grants."""
-_SHARED: Final = (USERS, TEAMS, MEMBERS, GRANTS, TOKENS, CERTIFICATES, NODES, SETTINGS)
-_OF_APP: Final = (APPS, REVISIONS, PAYLOADS, VARIABLES, ROUTES)
+_SHARED: Final = (USERS, TEAMS, MEMBERS, GRANTS, TOKENS, CERTIFICATES, NODES, SETTINGS, METRIC_SOURCES, HOOKS)
+_OF_APP: Final = (APPS, REVISIONS, PAYLOADS, VARIABLES, ROUTES, SCALING)
 
 _log = logging.getLogger(__name__)
 

@@ -18,10 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from hunqi.apps.acts import payload_context
 from hunqi.apps.digests import Digests
 from hunqi.apps.errors import AppBusyError, AppNotFoundError, TeamNeededError
-from hunqi.apps.model import AppSpec, DeployState, Note, Revision
+from hunqi.apps.model import AppSpec, DeployState, Mode, Note, Revision
 from hunqi.apps.operations import Change, Replacing
 from hunqi.apps.overlay import effective
 from hunqi.apps.ports import Seal
+from hunqi.apps.rollout_spec import Strategy
+from hunqi.apps.shifting import Shift
+from hunqi.apps.split import shifts, split
 from hunqi.apps.state import AppRecord, DeployRecord, Desired, Intent, Progress
 from hunqi.apps.store import AppStore, Kept
 from hunqi.apps.swarm import service_hash
@@ -43,6 +46,8 @@ class Release:
     notes: tuple[Note, ...] = ()
     team: str | None = None
     kind: str = "deploy"
+    direct: bool = False
+    """Whether traffic moves at once, whatever the spec says of a rollout."""
 
 
 def spec_digest(spec: AppSpec) -> str:
@@ -152,7 +157,9 @@ class Releasing:
             reason=change.reason,
         )
         await self._store.add_revision(connection, revision, digest=spec_digest(spec))
-        intent = replace(app.intent, scale=_scale(app.intent, spec, live), actor=change.actor)
+        shift = _shift(release, replace(revision, spec=spec), kept, live)
+        intent = replace(app.intent, scale=_scale(app.intent, spec, live), auto=_auto(app.intent, spec, live))
+        intent = replace(intent, actor=change.actor)
         await self._store.change(connection, app, at=now, intent=intent, desired=Desired.RUNNING)
         deploy = DeployRecord(
             id=self._id(),
@@ -162,9 +169,10 @@ class Releasing:
             state=DeployState.PENDING,
             progress=Progress(
                 changed_at=self._clock(),
-                sentence=f"revision {number} is about to be started",
+                sentence=f"revision {number} is about to be started{_way(release, spec, shift)}",
                 replacing=release.replacing,
                 notes=release.notes,
+                shift=shift,
             ),
             problem=None,
             actor=change.actor,
@@ -247,6 +255,31 @@ def _is_live(kept: Kept, live: Revision, spec: AppSpec) -> bool:
     return kept.deploy is None and kept.app.desired is Desired.RUNNING and spec_digest(live.spec) == spec_digest(spec)
 
 
+def _shift(release: Release, revision: Revision, kept: Kept, live: Revision | None) -> Shift | None:
+    """Return how the deploy begins to move by decisions; None if all moves at once.
+
+    So does what has nothing to be compared with (nothing serves, or the app is stopped), and what replaces the old one
+    bit by bit or stops it first: a rollout needs it whole to the end.
+    """
+    rollout = revision.spec.rollout
+    if rollout is None or live is None or release.direct or release.replacing is not None:
+        return None
+    if kept.app.desired is not Desired.RUNNING or not shifts(live, revision, rollout):
+        return None
+    services = revision.spec.services
+    first = {name: 1 for name in split(live, revision).own if services[name].mode is Mode.REPLICATED}
+    return Shift(key=rollout.key, keep_s=rollout.keep_s, replicas=first)
+
+
+def _way(release: Release, spec: AppSpec, shift: Shift | None) -> str:
+    """Say of a deploy whose file asks for a rollout how it goes."""
+    if shift is not None:
+        return ", beside what serves: a rollout decides who goes to it"
+    if spec.rollout is not None and spec.rollout.strategy is not Strategy.DIRECT and release.replacing is not None:
+        return f": --order {release.replacing} replaces at once, without a rollout"
+    return ""
+
+
 def _scale(intent: Intent, spec: AppSpec, live: Revision | None) -> dict[str, int]:
     """Return which replicas set by a user hold on: those of services whose file does not say another number now."""
     return {
@@ -257,3 +290,9 @@ def _scale(intent: Intent, spec: AppSpec, live: Revision | None) -> dict[str, in
         and name in live.spec.services
         and live.spec.services[name].replicas == spec.services[name].replicas
     }
+
+
+def _auto(intent: Intent, spec: AppSpec, live: Revision | None) -> dict[str, int]:
+    """Return what elastic scaling asks for of services that are still there, or would be again."""
+    names = {*spec.services, *(live.spec.services if live is not None else ())}
+    return {name: replicas for name, replicas in intent.auto.items() if name in names}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from hunqi.apps.lanes import LaneKey, LaneMatch
 from hunqi.apps.model import AppSpec, RouteSpec, ServiceSpec
 
 
@@ -34,6 +35,29 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """The way through the app of the users that are assigned to a revision under way.
+
+    A request is in the lane if one of ``matches`` holds, or its user's number (a hash of ``salt`` and the key, below
+    10,000) is below ``weight``; inside the app, if ``x-hunqi-lane`` says ``name``.
+    """
+
+    name: str
+    """``r8``."""
+    salt: str
+    spec: AppSpec
+    """Has the routes that hold in the lane."""
+    shares: Mapping[str, tuple[Share, ...]]
+    """Service → who gets the lane's traffic: its own tasks, or those that serve both."""
+    weight: int = 0
+    matches: tuple[LaneMatch, ...] = ()
+    mirror: int = 0
+    key: LaneKey = field(default_factory=LaneKey)
+    number: int = 0
+    """Of the shift that it is made of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """All that the gateways do for one app. ``spec`` has the routes that are in force."""
 
@@ -47,6 +71,7 @@ class Serving:
     draining: frozenset[str] = frozenset()
     """Names of backends whose endpoints take nothing new."""
     maintenance: str | None = None
+    lane: Lane | None = None
     problems: tuple[str, ...] = field(default=(), compare=False)
 
 

@@ -6,13 +6,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from hunqi.apps.model import Mode, Revision, ServiceSpec
+from hunqi.apps.model import DeployState, Mode, Revision, ServiceSpec
 from hunqi.apps.serving import HealthReport, Serving
+from hunqi.apps.shifting import Shift, Verdict
+from hunqi.apps.split import Split, split
 from hunqi.apps.standing import SETTLE_S, Judged, Standing, judge
 from hunqi.apps.state import AppRecord, DeployRecord, Desired
 from hunqi.apps.swarm import service_name
 from hunqi.engine.model import Snapshot
 
+_BEFORE_SWITCH = frozenset({DeployState.PENDING, DeployState.STARTING, DeployState.SHIFTING})
 GATEWAYS_GRACE_S = 20.0
 """How long the reconciler waits for a first gateway after it began, before it goes by Docker's word alone."""
 
@@ -70,6 +73,40 @@ class Situation:
         return self.revisions.get(self.deploy.revision)
 
     @cached_property
+    def shift(self) -> Shift | None:
+        """What a rollout has decided of the deploy, until that switches; None of one that moves all at once."""
+        if self.deploy is None or self.target is None or self.live is None or self.deploy.state not in _BEFORE_SWITCH:
+            return None
+        return self.deploy.progress.shift
+
+    @cached_property
+    def split(self) -> Split:
+        """Which services run beside the old ones for the shift, and which are postponed."""
+        if self.shift is None or self.live is None or self.target is None:
+            return Split()
+        return split(self.live, self.target)
+
+    @property
+    def shifting(self) -> bool:
+        """Whether both revisions serve, by lanes."""
+        return self.shift is not None and self.deploy is not None and self.deploy.state is DeployState.SHIFTING
+
+    @property
+    def promoting(self) -> bool:
+        """Whether all of the new revision is being brought up, for it to serve alone."""
+        return self.shifting and self.shift is not None and self.shift.verdict is Verdict.PROMOTE
+
+    @property
+    def aborting(self) -> bool:
+        """Whether everybody is to be at the old revision again."""
+        return self.shift is not None and self.shift.verdict is Verdict.ABORT
+
+    @property
+    def deciding(self) -> bool:
+        """Whether a rollout judges the new revision, so that its failing is no end of the deploy."""
+        return self.shifting and not self.promoting
+
+    @cached_property
     def gateways(self) -> bool:
         """Whether the gateways' word is asked for: there is one, or there may soon be."""
         if any(report.gateways for report in self.facts.health.values()):
@@ -84,7 +121,31 @@ class Situation:
         """Return how many replicas the service is to have."""
         if self.app.desired is not Desired.RUNNING:
             return 0
-        return self.app.intent.scale.get(spec.name, spec.replicas)
+        return self.app.intent.replicas.get(spec.name, spec.replicas)
+
+    def aim(self, revision: Revision, service: str) -> int:
+        """Return how many replicas ``service`` of ``revision`` is to have now.
+
+        Of a revision under way it has at least one, though it sleep, so that its health is shown; and while a rollout
+        says so, fewer than at the end.
+        """
+        spec = revision.spec.services[service]
+        wanted = self.wanted(spec)
+        live = self.live
+        shared = live is not None and live.origin.get(service) == revision.origin[service]
+        if revision is not self.target or shared:
+            return wanted
+        wanted = 1 if self.app.asleep(service) else wanted
+        if self.shift is None or self.promoting:
+            return wanted
+        return min(wanted, max(1, self.shift.replicas.get(service, wanted)))
+
+    def begun(self, service: str) -> float:
+        """Return since when the new one of ``service`` has its time to become ready, in seconds since the epoch."""
+        if self.deploy is None:
+            return 0.0
+        started = self.deploy.progress.started.get(service, 0.0)
+        return max(started, self.shift.decided_at) if self.promoting and self.shift is not None else started
 
     def spec_of(self, standing: Standing) -> ServiceSpec | None:
         """Return the spec of a Swarm service, as the revisions at hand have it; None if its own is not known any more.
@@ -118,11 +179,11 @@ class Situation:
         return judge(
             spec,
             self.standings.get(name),
-            self.wanted(spec),
+            self.aim(revision, service),
             self.facts.health.get(name),
             gateways=self.gateways,
             settled_before=self.now - self.facts.settle_s,
-            begun=self.deploy.progress.started.get(service, 0.0) if self.deploy else 0.0,
+            begun=self.begun(service),
         )
 
 

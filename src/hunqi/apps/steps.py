@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from hunqi.apps.model import DeployState
-from hunqi.apps.operations import ServiceProgress
+from hunqi.apps.operations import Problem, ServiceProgress
 from hunqi.apps.serving import Serving
 
 
@@ -112,6 +112,10 @@ class Advance:
     state: DeployState
     sentence: str
     live: int | None = None
+    awake: tuple[str, ...] = ()
+    """Services that slept and were started to show their health: they stay awake until they are put to sleep again."""
+    problem: Problem | None = None
+    """Why a rollout ended it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from hunqi.apps.state import AppRecord, DeployRecord, Desired, Intent, Progress
 from hunqi.kit.codec import dumps, loads
 from hunqi.state.database import Database
 from hunqi.state.events import append
-from hunqi.state.tables import APPS, DEPLOYS, PAYLOADS, REVISIONS, RUNS, VARIABLES
+from hunqi.state.tables import APPS, DEPLOYS, HOOKS, PAYLOADS, REVISIONS, RUNS, VARIABLES
 
 RETAINED: Final = 10
 """Revisions that stay to be rolled back to, beside the live one."""
@@ -108,7 +108,7 @@ class AppStore:
 
     async def forget(self, connection: AsyncConnection, app: str) -> None:
         """Remove an app with all its rows, events excepted."""
-        for table in (PAYLOADS, VARIABLES, RUNS):
+        for table in (PAYLOADS, VARIABLES, RUNS, HOOKS):
             await connection.execute(delete(table).where(table.c.app == app))
         for table in (DEPLOYS, REVISIONS):
             await connection.execute(delete(table).where(table.c.app == app))

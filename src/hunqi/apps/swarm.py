@@ -171,6 +171,8 @@ def service_hash(app: AppSpec, service: ServiceSpec, image: str | None = None) -
         ready_timeout_s=0.0,
         schedule=None,
         restart_on_dependency=False,
+        scale=None,
+        metrics=None,
         drain_s=service.drain_s if service.drained else 0.0,
     )
     parts = (

@@ -102,8 +102,12 @@ class Transitions:
         deploy = _under_way(now)
         progress = dataclasses.replace(deploy.progress, changed_at=self._clock(), sentence=step.sentence)
         if step.live is not None:
-            await self._store.change(connection, now.app, at=self._now(), live=step.live)
-        await self._store.set_deploy(connection, deploy, state=step.state, progress=progress, at=self._now())
+            auto = {**now.app.intent.auto, **dict.fromkeys(step.awake, 1)}
+            intent = dataclasses.replace(now.app.intent, auto=auto)
+            await self._store.change(connection, now.app, at=self._now(), live=step.live, intent=intent)
+        await self._store.set_deploy(
+            connection, deploy, state=step.state, progress=progress, at=self._now(), problem=step.problem
+        )
         await self._event(connection, f"deploy.{step.state}", now, step.sentence, {"revision": deploy.revision})
 
     async def _end(self, connection: AsyncConnection, now: Kept, sentence: str, problem: Problem | None) -> None:
@@ -124,8 +128,12 @@ class Transitions:
         return datetime.fromtimestamp(self._clock(), UTC)
 
 
-def _stage(deploy: DeployRecord | None) -> tuple[str, DeployState] | None:
-    return (deploy.id, deploy.state) if deploy is not None else None
+def _stage(deploy: DeployRecord | None) -> tuple[str, DeployState, int] | None:
+    """Return what must be as it was for a step to be done: a decision made meanwhile changes what is to be done."""
+    if deploy is None:
+        return None
+    shift = deploy.progress.shift
+    return deploy.id, deploy.state, shift.number if shift is not None else -1
 
 
 def _under_way(kept: Kept) -> DeployRecord:

@@ -92,6 +92,7 @@ class Deploy(TypedDict):
 DeployState = Literal[
     "pending",
     "starting",
+    "shifting",
     "switching",
     "draining",
     "succeeded",
@@ -121,6 +122,30 @@ class Health(TypedDict):
     """That the process answers."""
 
     healthy: bool
+
+
+class Hook(TypedDict):
+    """A webhook. Without `app` it is told of everything; `kinds` are patterns (`rollout.*`), none is all."""
+
+    id: str
+    app: str | None
+    url: str
+    kinds: list[str]
+    trusted: bool
+    told: int
+    created_at: str
+    problem: str | None
+    secret: str
+
+
+class HookDelivery(TypedDict):
+    """An attempt to tell of an event. `status` is the answer's, None if there was none."""
+
+    event: int
+    at: str
+    attempt: int
+    status: int | None
+    problem: str | None
 
 
 class JoinAnswer(TypedDict):
@@ -180,6 +205,26 @@ class MemberView(TypedDict):
 
     user: str
     role: Role
+
+
+class MetricAnswer(TypedDict):
+    """Values of a measure. No `lines` means that nothing was measured in that time."""
+
+    app: str
+    measure: str
+    unit: str
+    since: float
+    until: float
+    step_s: int
+    lines: list[MetricLine]
+    measured_until: float | None
+
+
+class MetricLine(TypedDict):
+    """A group's values at the beginnings of steps; what was not measured is left out."""
+
+    name: str
+    points: list[Point]
 
 
 class NewToken(TypedDict):
@@ -243,6 +288,13 @@ class PlatformStatus(TypedDict):
     apps: int
     parts: list[PartStatus]
     problems: list[str]
+
+
+class Point(TypedDict):
+    """A number at a moment."""
+
+    at: float
+    value: float
 
 
 class Problem(TypedDict):
@@ -403,6 +455,16 @@ class ServiceView(TypedDict):
     next_run: str | None
 
 
+class SourceView(TypedDict):
+    """A server that answers Prometheus queries; whether a token is sent to it, which nobody reads."""
+
+    name: str
+    url: str
+    has_token: bool
+    has_ca: bool
+    updated_at: str
+
+
 class TaskView(TypedDict):
     """A task of an app. `healthy` is the gateways' word, None for one that they do not route to."""
 
@@ -445,6 +507,23 @@ class TokenView(TypedDict):
     created_at: str
     expires_at: str | None
     last_used_at: str | None
+
+
+class TopRow(TypedDict):
+    """A service over the last `seconds`; None is what was not measured. Latencies in ms, memory in bytes."""
+
+    app: str
+    service: str
+    revisions: list[int]
+    seconds: float
+    rps: float | None
+    error_rate: float | None
+    p99_ms: float | None
+    active: float | None
+    held: int
+    cpu_cores: float | None
+    memory_bytes: int | None
+    tasks: int
 
 
 class UserView(TypedDict):

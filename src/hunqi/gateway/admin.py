@@ -15,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 
 from hunqi.errors import DependencyError
+from hunqi.gateway.counting import STATS, Reading, parse_counts
 from hunqi.kit.sockets import short_path
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
@@ -71,6 +72,14 @@ class Admin:
         """Return counters, gauges and text read-outs (versions are such) that ``pattern`` finds."""
         said = await self._json(f"/stats?format=json&filter={quote(pattern)}")
         return {each["name"]: each["value"] for each in said.get("stats", ()) if "value" in each}
+
+    async def counts(self) -> Reading:
+        """Return the requests of all clusters that have had any, since Envoy began. About as cheap as ``versions``."""
+        async with self._answer("GET", STATS) as answer:
+            try:
+                return parse_counts(await answer.read())
+            except (KeyError, TypeError, AttributeError) as error:
+                raise AdminUnreachableError(f"Envoy's statistics cannot be read: {error!r}") from error
 
     async def versions(self) -> frozenset[str]:
         """Return the versions of all that is in force. Costs a tenth of ``stats``: it walks the text read-outs only."""

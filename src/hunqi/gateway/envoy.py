@@ -213,7 +213,8 @@ def without(table: RouteTable, clusters: Collection[str]) -> RouteTable:
         return tuple(each for each in targets if each.cluster not in clusters)
 
     def outer(route: Route) -> Route:
-        return replace(route, targets=rest(route.targets))
+        mirror = replace(route.mirror, targets=rest(route.mirror.targets)) if route.mirror else None
+        return replace(route, targets=rest(route.targets), mirror=mirror)
 
     def inner(route: InternalRoute) -> InternalRoute:
         return replace(route, targets=rest(route.targets))

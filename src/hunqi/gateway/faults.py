@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from hunqi.apps.model import Match, Protocol, RouteSpec
@@ -16,7 +16,7 @@ from hunqi.gateway.model import Edge, Route
 _HOST: Final = re.compile(
     r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 )
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 _PATH: Final = re.compile(r"=?/[^\s?#\x00-\x1f\x7f]{0,1000}")
 _VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]{0,4000}")
 _HTPASSWD: Final = re.compile(r"[^:\s\x00-\x1f\x7f]{1,200}:\{SHA\}[A-Za-z0-9+/]{27}=")
@@ -44,7 +44,7 @@ def route_faults(spec: RouteSpec, edge: Edge) -> tuple[str, ...]:
     if spec.host_rewrite is not None and not _is_host(spec.host_rewrite):
         faults.append(f"host_rewrite {spec.host_rewrite!r} is no host name")
     for match in spec.headers:
-        faults += _match_faults(match)
+        faults += match_faults(match)
     for name, value in (*spec.request_headers.items(), *spec.response_headers.items()):
         faults += _header_faults(name, value)
     faults += [
@@ -66,19 +66,36 @@ def sound_routes(routes: Iterable[Route], edge: Edge) -> tuple[list[Route], dict
     """
     sound: list[Route] = []
     problems: dict[str, list[str]] = {}
-    owners: dict[object, Route] = {}
-    for route in sorted(routes, key=lambda each: (each.app, each.service)):
+    owners: dict[tuple[object, str], Route] = {}
+    # A lane's routes come last: they may stand where their own app's others do, and drive away nobody's.
+    for route in sorted(routes, key=lambda each: (bool(each.lane), each.app, each.service)):
         said = [f"the route of {route.service} is not served: {fault}" for fault in route_faults(route.spec, edge)]
-        taken = [owners[place] for place in _places(route.spec) if place in owners]
+        taken = [found for place in _places(route.spec) for found in _owners(owners, place, route)]
         if taken and not said:
             owner = taken[0]
             said.append(f"the route of {route.service} is not served: {owner.app}'s {owner.service} has the same place")
         if said:
             problems.setdefault(route.app, []).extend(said)
             continue
-        owners.update(dict.fromkeys(_places(route.spec), route))
+        owners.update(dict.fromkeys(((place, route.lane) for place in _places(route.spec)), route))
         sound.append(route)
     return sound, problems
+
+
+def match_faults(match: Match, *, what: str = "header") -> list[str]:
+    """Return what is wrong with a condition on a header (or on ``what`` else there is), each a sentence."""
+    faults = [] if TOKEN.fullmatch(match.name) else [f"{match.name!r} is no name of a {what}"]
+    if not _VALUE.fullmatch(match.value):
+        faults.append(f"the value for {what} {match.name} has control characters or is too long")
+    if match.kind not in {"exact", "prefix", "regex", "present"}:
+        faults.append(f"{what} {match.name}: kind is exact, prefix, regex or present, not {match.kind!r}")
+    if match.kind == "prefix" and not match.value:
+        faults.append(f"{what} {match.name}: an empty prefix matches everything; use kind present")
+    if match.kind == "regex" and not _is_re2(match.value):
+        faults.append(
+            f"{what} {match.name}: {match.value!r} is no expression of RE2 (no look-around, no back-references)"
+        )
+    return faults
 
 
 def _places(spec: RouteSpec) -> list[object]:
@@ -88,6 +105,16 @@ def _places(spec: RouteSpec) -> list[object]:
     if spec.protocol is Protocol.TCP or spec.tls == "passthrough":
         return [("sni", host.lower()) for host in spec.hosts]
     return [(host.lower(), path, spec.headers) for host in spec.hosts or ("*",)]
+
+
+def _owners(owners: Mapping[tuple[object, str], Route], place: object, route: Route) -> Iterator[Route]:
+    """Who has the place already: in the same lane anybody, in none only other apps."""
+    found = owners.get((place, route.lane))
+    if found is not None:
+        yield found
+    stable = owners.get((place, ""))
+    if stable is not None and route.lane and stable.app != route.app:
+        yield stable
 
 
 def _place_faults(spec: RouteSpec, edge: Edge) -> list[str]:
@@ -108,23 +135,8 @@ def _place_faults(spec: RouteSpec, edge: Edge) -> list[str]:
     return []
 
 
-def _match_faults(match: Match) -> list[str]:
-    faults = [] if _TOKEN.fullmatch(match.name) else [f"{match.name!r} is no name of a header"]
-    if not _VALUE.fullmatch(match.value):
-        faults.append(f"the value for header {match.name} has control characters or is too long")
-    if match.kind not in {"exact", "prefix", "regex", "present"}:
-        faults.append(f"header {match.name}: kind is exact, prefix, regex or present, not {match.kind!r}")
-    if match.kind == "prefix" and not match.value:
-        faults.append(f"header {match.name}: an empty prefix matches everything; use kind present")
-    if match.kind == "regex" and not _is_re2(match.value):
-        faults.append(
-            f"header {match.name}: {match.value!r} is no expression of RE2 (no look-around, no back-references)"
-        )
-    return faults
-
-
 def _header_faults(name: str, value: str) -> list[str]:
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         return [f"{name!r} is no name of a header"]
     if name.lower() in _RESERVED_HEADERS or name.lower().startswith(_RESERVED):
         return [f"header {name} cannot be set by a route"]

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Collection, Iterable
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from hunqi.gateway.admin import Host
-from hunqi.gateway.model import RouteTable, Target
+from hunqi.gateway.model import HeldService, RouteTable, Target
 from hunqi.gateway.page import Answer, RoutesPage
 from hunqi.gateway.render.common import HEADER_HOLD, PAGE
 from hunqi.kit.sockets import listen
+from hunqi.telemetry.wire import HeldCounts
 
 DEFAULT_HOLD_S: Final = 30.0
 _REMEMBERED: Final = 10_000
@@ -36,6 +37,7 @@ class ServicePort:
     app: str
     service: str
     port: int
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +55,58 @@ class Holds:
         self._choose = choose or random.Random()  # noqa: S311 - a share of traffic, no secret
         self._changed = asyncio.Condition()
         self._services: dict[ServicePort, _Service] = {}
+        self._lanes: dict[str, str] = {}
+        """Cluster → the lane that alone sends to it."""
         self._clusters: dict[str, tuple[ServicePort, float]] = {}
         self._healthy: frozenset[str] = frozenset()
         self._held = 0
+        self._waiting: Counter[ServicePort] = Counter()
+        self._ever: Counter[ServicePort] = Counter()
         self.someone_waits = asyncio.Event()
         """Set while anyone is held."""
+        self._anew = asyncio.Event()
 
     @property
     def held(self) -> int:
         """How many wait now."""
         return self._held
 
+    def counts(self) -> tuple[HeldCounts, ...]:
+        """Return how many wait and have ever waited, of each service for which any has."""
+        waiting: Counter[tuple[str, str]] = Counter()
+        ever: Counter[tuple[str, str]] = Counter()
+        for each, count in self._ever.items():
+            ever[each.app, each.service] += count
+            waiting[each.app, each.service] += self._waiting[each]
+        return tuple(
+            HeldCounts(app=app, service=service, waiting=waiting[app, service], since_start=count)
+            for (app, service), count in ever.items()
+        )
+
+    @property
+    def waited_for(self) -> tuple[HeldService, ...]:
+        """The services for which any waits now."""
+        found = sorted({(each.app, each.service) for each, count in self._waiting.items() if count})
+        return tuple(HeldService(app=app, service=service) for app, service in found)
+
+    async def waits_anew(self) -> None:
+        """Return once a request waits for a service for which none did before."""
+        await self._anew.wait()
+        self._anew.clear()
+
     async def update(self, table: RouteTable) -> None:
         """Take in who serves what from now on."""
         self._services = _services(table)
+        self._lanes = _lanes(self._services)
         for cluster in table.clusters.values():
             self._clusters.pop(cluster.name, None)
             port = int(cluster.name.rpartition(":")[2] or 0)
-            self._clusters[cluster.name] = (ServicePort(cluster.app, cluster.service, port), cluster.hold_s)
+            wanted = ServicePort(cluster.app, cluster.service, port, self._lanes.get(cluster.name, ""))
+            self._clusters[cluster.name] = (wanted, cluster.hold_s)
         while len(self._clusters) > max(_REMEMBERED, len(table.clusters)):
             del self._clusters[next(iter(self._clusters))]
+        for gone in [each for each in self._ever if each not in self._services and not self._waiting[each]]:
+            del self._ever[gone]
         self._max_held = table.edge.max_held
         await self._notify()
 
@@ -83,7 +117,7 @@ class Holds:
             await self._notify()
 
     async def wait(self, key: str) -> str | None:
-        """Wait until a request held for ``key`` (a cluster, or ``app/service:port``) may go on.
+        """Wait until a request held for ``key`` (a cluster, or ``app/service:port`` and ``@lane``) may go on.
 
         Returns the cluster to go to; None when the time is up, or at once when too many wait or nobody knows ``key``.
         """
@@ -91,6 +125,10 @@ class Holds:
         if wanted is None or self._held >= self._max_held:
             return None
         self._held += 1
+        if not self._waiting[wanted]:
+            self._anew.set()
+        self._waiting[wanted] += 1
+        self._ever[wanted] += 1
         self.someone_waits.set()
         try:
             async with asyncio.timeout(hold_s), self._changed:
@@ -101,6 +139,7 @@ class Holds:
             return None
         finally:
             self._held -= 1
+            self._waiting[wanted] -= 1
             if not self._held:
                 self.someone_waits.clear()
 
@@ -108,14 +147,16 @@ class Holds:
         if key in self._clusters:
             return self._clusters[key]
         app, slash, rest = key.partition("/")
-        service, _, port = rest.rpartition(":")
+        service, _, rest = rest.rpartition(":")
+        port, _, lane = rest.partition("@")
         if not slash or not port.isdecimal():
             return None, 0.0
-        wanted = ServicePort(app, service, int(port))
+        wanted = ServicePort(app, service, int(port), lane)
         return wanted, self._services[wanted].hold_s if wanted in self._services else DEFAULT_HOLD_S
 
     def _serving(self, wanted: ServicePort, key: str) -> str | None:
-        service = self._services.get(wanted)
+        # Once there is no such lane any more its requests go where all others do.
+        service = self._services.get(wanted) or self._services.get(replace(wanted, lane=""))
         targets = [each for each in service.targets if each.cluster in self._healthy] if service else []
         if any(each.cluster == key for each in targets):
             return key
@@ -133,14 +174,25 @@ def _services(table: RouteTable) -> dict[ServicePort, _Service]:
     targets: dict[ServicePort, dict[str, Target]] = defaultdict(dict)
     hold_s: dict[ServicePort, float] = defaultdict(float)
     for route in table.routes:
-        key = ServicePort(route.app, route.service, route.spec.port)
+        key = ServicePort(route.app, route.service, route.spec.port, route.lane)
         targets[key].update({each.cluster: each for each in route.targets if each.weight > 0})
         hold_s[key] = max(hold_s[key], route.spec.hold_s)
     for inside in table.internal:
-        key = ServicePort(inside.app, inside.service, inside.port)
+        key = ServicePort(inside.app, inside.service, inside.port, inside.lane)
         targets[key].update({each.cluster: each for each in inside.targets if each.weight > 0})
         hold_s[key] = max(hold_s[key], inside.hold_s)
     return {key: _Service(tuple(found.values()), hold_s[key]) for key, found in targets.items()}
+
+
+def _lanes(services: Mapping[ServicePort, _Service]) -> dict[str, str]:
+    stable = {target.cluster for key, found in services.items() if not key.lane for target in found.targets}
+    return {
+        target.cluster: key.lane
+        for key, found in services.items()
+        if key.lane
+        for target in found.targets
+        if target.cluster not in stable
+    }
 
 
 def serving(hosts: Iterable[Host]) -> frozenset[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hunqi.apps.lanes import LaneKey, LaneMatch
 from hunqi.apps.model import HealthSpec, Protocol, RouteSpec
 
 
@@ -60,6 +61,31 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppLane:
+    """Who of an app's requests from outside take the routes of its lane ``name``, and what else they may mean.
+
+    A user's number is a hash of ``salt`` and what ``key`` names, below 10,000: it is in the lane if it is below
+    ``weight``, or if one of ``matches`` holds.
+    """
+
+    app: str
+    name: str
+    salt: str
+    weight: int
+    matches: tuple[LaneMatch, ...] = ()
+    key: LaneKey = field(default_factory=LaneKey)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """Of ``share`` hundredths of a percent of a route's safe requests a copy is sent; its answer goes nowhere."""
+
+    lane: str
+    share: int
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A route from outside. ``held`` says that requests wait while no endpoint is healthy."""
 
@@ -69,6 +95,9 @@ class Route:
     targets: tuple[Target, ...]
     maintenance: str | None = None
     """The text of the app's maintenance page; nothing is forwarded then."""
+    lane: str = ""
+    """The lane whose requests alone take this route; empty means those of no lane."""
+    mirror: Mirror | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +112,8 @@ class InternalRoute:
     protocol: Protocol
     targets: tuple[Target, ...]
     hold_s: float = 30.0
+    lane: str = ""
+    """Only requests that carry this in ``x-hunqi-lane``; empty means all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +169,8 @@ class RouteTable:
     certificates: tuple[Certificate, ...] = ()
     challenges: Mapping[str, str] = field(default_factory=dict[str, str])
     """Token → answer at /.well-known/acme-challenge/, at every host, over plain HTTP."""
+    lanes: tuple[AppLane, ...] = ()
+    """Of each app that has one into which requests from outside can come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +205,14 @@ class EndpointHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldService:
+    """A service for which requests wait."""
+
+    app: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayReport:
     """What one node's gateway has: the version that Envoy took in, and each endpoint's health."""
 
@@ -180,3 +221,5 @@ class GatewayReport:
     running: bool
     endpoints: tuple[EndpointHealth, ...]
     problem: str = ""
+    held: tuple[HeldService, ...] = ()
+    """For whom requests wait now; the first one is reported at once."""

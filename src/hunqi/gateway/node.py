@@ -13,6 +13,7 @@ import logging
 import shutil
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 from hunqi.engine.client import Docker
@@ -20,6 +21,7 @@ from hunqi.engine.model import Container
 from hunqi.errors import HunqiError
 from hunqi.gateway.admin import AdminUnreachableError
 from hunqi.gateway.boxes import DRAIN_S, GatewaySettings, envoy_box
+from hunqi.gateway.counting import GatewayCounts, Ledger
 from hunqi.gateway.hold import Holds
 from hunqi.gateway.image import ensure_image, find_parts, remove_old_images
 from hunqi.gateway.instance import Instance, folder_of, merge, open_instance, prepare
@@ -50,6 +52,7 @@ class NodeGateway:
         self._image = image
         self._keeper = Keeper(docker, settings)
         self._holds = Holds(max_held=Edge().max_held)
+        self._ledger = Ledger(time.monotonic)
         self._table: RouteTable | None = None
         self._page = RoutesPage(settings.logins_key_file, lambda: self._table)
         self._ports = Ports(settings.enter)
@@ -85,6 +88,7 @@ class NodeGateway:
     async def apply(self, table: RouteTable) -> None:
         """Have it work by ``table``: resources are written now, networks joined soon. Raises ``OSError``."""
         before, self._table = self._table, table
+        self._ledger.name(table)
         await self._holds.update(table)
         for each in list(self._instances.values()):
             await each.envoy.apply(table)
@@ -103,7 +107,30 @@ class NodeGateway:
         beside = [each for digest, each in found.items() if digest not in self._draining]
         report = merge([first, *beside], [each for digest, each in found.items() if digest in self._draining])
         await self._found(report)
-        return report
+        return replace(report, held=self._holds.waited_for)
+
+    async def waits_anew(self) -> None:
+        """Return once a request waits for a service for which none did before."""
+        await self._holds.waits_anew()
+
+    async def count(self) -> GatewayCounts:
+        """Ask the Envoys what they have counted, and put it together."""
+        problem = "" if self._wanted in self._instances else self._problem
+        for each in list(self._instances.values()):
+            try:
+                await self._read(each)
+            except AdminUnreachableError as error:
+                problem = str(error)
+        return GatewayCounts(
+            boot=self._ledger.boot,
+            answered=not problem,
+            clusters=self._ledger.counts(),
+            held=self._holds.counts(),
+            problem=problem,
+        )
+
+    async def _read(self, instance: Instance) -> None:
+        self._ledger.take(instance.digest, await instance.admin.counts())
 
     async def remove(self) -> None:
         """Take the gateway off this node. Not while ``run`` runs."""
@@ -149,6 +176,8 @@ class NodeGateway:
             self._stacks[digest] = stack
             self._instances[digest] = instance
             await instance.envoy.apply(self._table or table)
+            with contextlib.suppress(AdminUnreachableError):  # it is starting
+                await self._read(instance)
         for digest in self._instances.keys() - stand.envoys.keys():
             await self._close(digest)
         wanted = self._instances.get(stand.wanted.hash)
@@ -176,6 +205,8 @@ class NodeGateway:
                 continue
             age_s = time.monotonic() - since
             if age_s > LONGEST_DRAIN_S or (age_s > DRAIN_S + 1 and await instance.connections() == 0):
+                with contextlib.suppress(AdminUnreachableError):
+                    await self._read(instance)
                 await self._close(digest)
                 await self._forget(digest)
         for digest in await self._keeper.dead_envoys():

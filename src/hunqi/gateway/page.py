@@ -12,10 +12,11 @@ import binascii
 import html
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from hunqi.apps.lanes import ALL_USERS
 from hunqi.gateway.model import Route, RouteTable
 
 LOGIN_PREFIX: Final = "hqr_"
@@ -107,7 +108,7 @@ class RoutesPage:
 def rows_of(table: RouteTable, apps: frozenset[str]) -> list[RoutedRow]:
     """Return the routes of ``apps`` (``*`` is all), by where they are reached."""
     found = [
-        RoutedRow(app=route.app, service=route.service, url=url, to=_behind(route))
+        RoutedRow(app=route.app, service=route.service, url=url, to=_behind(route, table))
         for route in table.routes
         if _ALL in apps or route.app in apps
         for url in _urls(route, table)
@@ -136,7 +137,11 @@ def _urls(route: Route, table: RouteTable) -> list[str]:
     return [f"{scheme}://{host}{shown}{spec.path.removeprefix('=')}" for host in spec.hosts or (_ALL,)]
 
 
-def _behind(route: Route) -> tuple[str, ...]:
+def _behind(route: Route, table: RouteTable) -> tuple[str, ...]:
+    if route.lane:
+        weight = next((each.weight for each in table.lanes if each.app == route.app), 0)
+        said = f"lane {route.lane}: {weight / (ALL_USERS // 100):g} % of users"
+        return tuple(f"{each} ({said})" for each in _behind(replace(route, lane=""), table) or ("held",))
     if route.maintenance is not None:
         return ("maintenance page",)
     if route.spec.redirect is not None:

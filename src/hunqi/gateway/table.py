@@ -10,11 +10,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hunqi.apps.model import Protocol, RouteSpec, ServiceSpec
-from hunqi.apps.serving import Backend, Serving
+from hunqi.apps.model import AppSpec, Protocol, RouteSpec, ServiceSpec
+from hunqi.apps.serving import Backend, Serving, Share
 from hunqi.engine.model import Snapshot, Task, TaskState
 from hunqi.gateway.faults import sound_routes
+from hunqi.gateway.lanes import app_lane, lanes_inside, mirrored, sound_lane
 from hunqi.gateway.model import (
+    AppLane,
     Certificate,
     Cluster,
     Edge,
@@ -33,6 +35,7 @@ INTERNAL_HOLD_S: Final = 30.0
 RESERVED_PORTS: Final = frozenset({_PLACE.http_port, _PLACE.https_port, _PLACE.ready_port})
 """Those that every gateway binds for itself."""
 _GATEWAY: Final = "gateway"
+_HTTP: Final = frozenset({Protocol.HTTP1, Protocol.HTTP2})
 _DEFAULT: Final = "default"
 
 
@@ -44,6 +47,7 @@ class Part:
     routes: tuple[Route, ...]
     internal: tuple[InternalRoute, ...]
     networks: tuple[NetworkJoin, ...]
+    lane: AppLane | None = None
 
 
 def build_table(
@@ -67,6 +71,7 @@ def assemble(
     challenges: Mapping[str, str] | None = None,
 ) -> tuple[RouteTable, Mapping[str, list[str]]]:
     """Return the table of all ``parts`` and, by app, sentences on routes that cannot be served."""
+    parts = list(parts)
     clusters: dict[str, Cluster] = {}
     routes: list[Route] = []
     internal: list[InternalRoute] = []
@@ -78,6 +83,14 @@ def assemble(
         for join in part.networks:
             joins.setdefault(join.network, set()).update(join.aliases)
     sound, problems = sound_routes(routes, edge)
+    lanes: list[AppLane] = []
+    for lane in (part.lane for part in parts if part.lane):
+        kept, said = sound_lane(lane)
+        lanes += [kept] if kept else []
+        if said:
+            problems.setdefault(lane.app, []).extend(said)
+    # Routes of a lane that nobody can be in are none.
+    sound = [each for each in sound if not each.lane or any(each.app == lane.app for lane in lanes)]
     published = {each.spec.tcp_port for each in sound if not each.spec.hosts and each.spec.protocol is not Protocol.UDP}
     inside = [each for each in internal if each.port not in published and each.port not in RESERVED_PORTS]
     for each in internal:
@@ -95,6 +108,7 @@ def assemble(
         networks=tuple(NetworkJoin(network=name, aliases=tuple(sorted(joins[name]))) for name in sorted(joins)),
         certificates=tuple(sorted(certificates, key=lambda each: each.hosts)),
         challenges=dict(challenges or {}),
+        lanes=tuple(lanes),
     )
     return table, problems
 
@@ -112,6 +126,7 @@ def build_part(serving: Serving, snapshot: Snapshot) -> Part:
         routes=tuple(_routes(serving, names)),
         internal=tuple(_internal(serving, snapshot, names)),
         networks=tuple(_joins(serving)),
+        lane=app_lane(serving),
     )
 
 
@@ -132,20 +147,24 @@ def cluster_name(backend: str, port: int) -> str:
 
 
 def _ports(serving: Serving, backend: Backend) -> dict[int, Protocol]:
-    """The ports of the backend's own spec and of the spec in force: a switch needs both."""
+    """The ports of the backend's own spec and of the specs in force: a switch needs both."""
     ports: dict[int, Protocol] = {}
-    now = serving.spec.services.get(backend.service)
-    for spec in (now, backend.spec):
-        if spec is None:
-            continue
+    for spec in _specs(serving, backend):
         if spec.internal == _GATEWAY:
             ports.update(dict.fromkeys(spec.internal_ports, spec.internal_protocol))
         ports.update({route.port: route.protocol for route in spec.routes})
     return dict(sorted(ports.items()))
 
 
+def _specs(serving: Serving, backend: Backend) -> list[ServiceSpec]:
+    """What the backend may be asked by: the lane's spec, the one in force, and its own, which has the last word."""
+    lane = serving.lane.spec.services.get(backend.service) if serving.lane else None
+    found = (lane, serving.spec.services.get(backend.service), backend.spec)
+    return [each for each in found if each is not None]
+
+
 def _cluster(serving: Serving, backend: Backend, port: int, snapshot: Snapshot) -> Cluster:
-    specs = [spec for spec in (serving.spec.services.get(backend.service), backend.spec) if spec is not None]
+    specs = _specs(serving, backend)
     holds = [route.hold_s for spec in specs for route in spec.routes if route.port == port]
     holds += [INTERNAL_HOLD_S for spec in specs if spec.internal == _GATEWAY and port in spec.internal_ports]
     return Cluster(
@@ -197,15 +216,28 @@ def _keys(spec: ServiceSpec) -> tuple[str, ...]:
 
 
 def _routes(serving: Serving, clusters: Collection[str]) -> list[Route]:
+    stable = _routes_of(serving.spec, serving.shares, serving, clusters)
+    lane = serving.lane
+    if lane is None:
+        return stable
+    inside = [replace(each, lane=lane.name) for each in _routes_of(lane.spec, lane.shares, serving, clusters)]
+    stable = [mirrored(each, inside, lane) for each in stable]
+    # Connections and datagrams have no user: they change with the revision.
+    return stable + [each for each in inside if app_lane(serving) and each.spec.protocol in _HTTP]
+
+
+def _routes_of(
+    spec: AppSpec, shares: Mapping[str, tuple[Share, ...]], serving: Serving, clusters: Collection[str]
+) -> list[Route]:
     return [
         Route(
             app=serving.app,
             service=name,
             spec=as_served(route),
-            targets=_targets(serving, name, route.port, clusters),
+            targets=_targets(shares, name, route.port, clusters),
             maintenance=serving.maintenance,
         )
-        for name, service in sorted(serving.spec.services.items())
+        for name, service in sorted(spec.services.items())
         for route in service.routes
     ]
 
@@ -215,15 +247,30 @@ def as_served(route: RouteSpec) -> RouteSpec:
     return replace(route, hosts=()) if route.protocol is Protocol.UDP and route.hosts else route
 
 
-def _targets(serving: Serving, service: str, port: int, clusters: Collection[str]) -> tuple[Target, ...]:
-    shares = serving.shares.get(service, ())
-    named = [Target(cluster=cluster_name(each.backend, port), weight=each.weight) for each in shares]
+def _targets(
+    shares: Mapping[str, tuple[Share, ...]], service: str, port: int, clusters: Collection[str]
+) -> tuple[Target, ...]:
+    named = [Target(cluster=cluster_name(each.backend, port), weight=each.weight) for each in shares.get(service, ())]
     return tuple(each for each in named if each.cluster in clusters)
 
 
 def _internal(serving: Serving, snapshot: Snapshot, clusters: Collection[str]) -> list[InternalRoute]:
+    stable = _internal_of(serving.spec, serving.shares, serving, snapshot, clusters)
+    lane = serving.lane
+    if lane is None:
+        return stable
+    return stable + lanes_inside(lane.name, stable, _internal_of(lane.spec, lane.shares, serving, snapshot, clusters))
+
+
+def _internal_of(
+    spec: AppSpec,
+    shares: Mapping[str, tuple[Share, ...]],
+    serving: Serving,
+    snapshot: Snapshot,
+    clusters: Collection[str],
+) -> list[InternalRoute]:
     routes: list[InternalRoute] = []
-    for name, service in sorted(serving.spec.services.items()):
+    for name, service in sorted(spec.services.items()):
         if service.internal != _GATEWAY:
             continue
         networks = [serving.networks[key] for key in _keys(service) if key in serving.networks]
@@ -231,7 +278,7 @@ def _internal(serving: Serving, snapshot: Snapshot, clusters: Collection[str]) -
             {subnet for each in networks if each in snapshot.networks for subnet in snapshot.networks[each].subnets}
         )
         for port in service.internal_ports:
-            targets = _targets(serving, name, port, clusters)
+            targets = _targets(shares, name, port, clusters)
             routes += [
                 InternalRoute(
                     app=serving.app,
@@ -257,6 +304,8 @@ def _joins(serving: Serving) -> list[NetworkJoin]:
     """Every network of the app on which somebody is routed; under the names of those that the gateway stands for."""
     joins: dict[str, set[str]] = {}
     specs = [*serving.spec.services.values(), *(each.spec for each in serving.backends)]
+    if serving.lane:
+        specs += serving.lane.spec.services.values()
     for service in specs:
         if not service.routed:
             continue

@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON and back, without a schema of their own: the types are the schema.
 
-Handles dataclasses, enums, tuples, mappings with text keys, datetimes (ISO 8601), optionals of these and plain JSON.
-Defaults are left out, so that a field added later does not change what was written before.
+Handles dataclasses, enums, tuples, mappings with keys of text or whole numbers, datetimes (ISO 8601), optionals of
+these and plain JSON. Defaults are left out, so that a field added later does not change what was written before.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def _decoder(kind: Any) -> Callable[[Any], Any]:
     if origin is tuple:
         return _tuple_decoder(typing.get_args(kind))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        held_as = _decoder(typing.get_args(kind)[1])
+        key_as, held_as = typing.get_args(kind)[0], _decoder(typing.get_args(kind)[1])
+        if key_as is int:
+            return lambda data: {int(key): held_as(held) for key, held in data.items()}
         return lambda data: {key: held_as(held) for key, held in data.items()}
     if dataclasses.is_dataclass(kind):
         return _dataclass_decoder(kind)

@@ -33,8 +33,12 @@ from hunqi.nodes.wire import (
     PinOrder,
     RemovedVolumes,
     Report,
+    RequestLines,
+    RequestQuery,
+    ScrapeOrder,
     TakenTable,
 )
+from hunqi.telemetry.wire import NodeSample
 
 T = TypeVar("T")
 CONNECT_S: Final = 2.0
@@ -42,6 +46,7 @@ ANSWER_S: Final = 15.0
 WARM_S: Final = 1800.0
 HELD_S: Final = 30.0
 """A deploy asks every node what it holds, so one that is stuck must not take long to be passed by."""
+MEASURE_S: Final = 8.0
 STALL_S: Final = 120.0
 """Longest silence in a body that streams."""
 _SERVER_ERROR: Final = 500
@@ -171,6 +176,14 @@ class AgentClient:
         """Remove the app's volumes on the node; those that are in use are waited for, a little."""
         query = {"app": app}
         return await self._ask(node, "DELETE", "/v1/volumes", RemovedVolumes, query=query, timeout_s=STALL_S)
+
+    async def measure(self, node: str, order: ScrapeOrder, *, timeout_s: float = MEASURE_S) -> NodeSample:
+        """Return what the node has measured, with what the tasks in ``order`` count. Raises as ``status`` does."""
+        return await self._ask(node, "POST", "/v1/metrics", NodeSample, body=order, timeout_s=timeout_s)
+
+    async def requests(self, node: str, query: RequestQuery) -> RequestLines:
+        """Return lines of the access log of the node's gateway. Raises as ``status`` does."""
+        return await self._ask(node, "POST", "/v1/requests", RequestLines, body=query)
 
     @contextlib.asynccontextmanager
     async def execute(self, node: str, request: ExecRequest) -> AsyncGenerator[Channel]:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hunqi.state.errors import StateVersionError
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The last migration of this version; a test compares it with the scripts."""
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 _VERSION_TABLE: Final = "alembic_version"

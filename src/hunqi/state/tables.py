@@ -251,4 +251,94 @@ KEYS: Final = Table(
 )
 """Keys of the cluster: its authorities, its ACME account, what signs the registry's tokens."""
 
+# rollouts ---------------------------------------------------------------------------------------------------------
+ROLLOUTS: Final = Table(
+    "rollouts",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("app", String(63), ForeignKey("apps.name", ondelete="CASCADE"), nullable=False, index=True),
+    Column("deploy", String(32), nullable=False, unique=True),
+    Column("revision", Integer, nullable=False),
+    Column("stable", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("progress", Text, nullable=False, default="{}"),
+    Column("problem", Text),
+    Column("actor", String(96), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    Column("finished_at", String(32)),
+)
+ROLLOUT_LOOKS: Final = Table(
+    "rollout_looks",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("rollout", String(32), ForeignKey("rollouts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("data", Text, nullable=False, default="{}"),
+)
+"""What was measured at each look: weights, samples, verdicts."""
+
+# scaling ----------------------------------------------------------------------------------------------------------
+SCALING: Final = Table(
+    "scaling",
+    METADATA,
+    Column("app", String(63), ForeignKey("apps.name", ondelete="CASCADE"), primary_key=True),
+    Column("service", String(63), primary_key=True),
+    Column("spec", Text),
+    Column("memory", Text, nullable=False, default="{}"),
+    Column("actor", String(96), nullable=False, default=""),
+    Column("updated_at", String(32), nullable=False),
+)
+"""``spec`` is what a user has set in place of the file's, ``memory`` what the loop must not forget over a restart."""
+SCALING_DECISIONS: Final = Table(
+    "scaling_decisions",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("app", String(63), ForeignKey("apps.name", ondelete="CASCADE"), nullable=False),
+    Column("service", String(63), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("data", Text, nullable=False, default="{}"),
+)
+
+# telemetry --------------------------------------------------------------------------------------------------------
+METRIC_SOURCES: Final = Table(
+    "metric_sources",
+    METADATA,
+    Column("name", String(63), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("sealed", LargeBinary),
+    Column("updated_at", String(32), nullable=False),
+)
+"""Servers that answer Prometheus queries; ``sealed`` is the bearer token."""
+
+# hooks ------------------------------------------------------------------------------------------------------------
+HOOKS: Final = Table(
+    "hooks",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("app", String(63)),
+    Column("trusted", Boolean, nullable=False, default=False),
+    Column("url", Text, nullable=False),
+    Column("kinds", Text, nullable=False, default="[]"),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("told", Integer, nullable=False, default=0),
+    Column("problem", Text),
+    Column("created_at", String(32), nullable=False),
+)
+"""Without ``app`` it is told of everything. ``trusted`` ones, made by administrators, may be on the machine itself.
+``told`` is the number of the last event that was delivered or given up; ``sealed`` is the key that signs."""
+HOOK_DELIVERIES: Final = Table(
+    "hook_deliveries",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("hook", String(32), ForeignKey("hooks.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("event", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("status", Integer),
+    Column("problem", Text),
+)
+
 Index("ix_deploys_app_created", DEPLOYS.c.app, DEPLOYS.c.created_at)
+Index("ix_scaling_decisions_app", SCALING_DECISIONS.c.app, SCALING_DECISIONS.c.service, SCALING_DECISIONS.c.seq)

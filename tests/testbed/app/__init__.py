@@ -31,7 +31,7 @@ def binary() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
             made = program.with_suffix(".new")
-            run(["gcc", *_FLAGS, "-o", str(made), *(str(_HERE / source) for source in _SOURCES)])
+            run(["gcc", *_FLAGS, "-o", str(made), *(str(_HERE / source) for source in _SOURCES), "-lm"])
             made.rename(program)
     with contextlib.suppress(OSError):
         program.with_suffix(".lock").unlink()

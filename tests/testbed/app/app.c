@@ -6,6 +6,11 @@
  *   STOP_MODE polite   closes its listener and idle connections at its stop signal, finishes what it has;
  *             serve    goes on taking requests until its end
  *   ERROR_PERMILLE     of answers are 500          LEAK_KIB_S        of memory, written to
+ *   TAIL_PERMILLE      of answers take TAIL_MS more
+ *   WORK_MS, SERVERS 1 an answer takes this long of one of the servers, and waits for one: a task can do
+ *                      1000 / WORK_MS * SERVERS requests a second, and is slow before it is past that
+ *   SEED               errors, tails and latencies (exponential then) come at random, else evenly
+ *   /metrics           what it counts itself, in OpenMetrics
  *   HEALTH_PATH /health, HEALTH_AFTER_MS; POST /health/off and /health/on switch it
  *   COLLECT ADDRESS:PORT takes each event as a datagram, too: signals, POST ids, start and end
  *
@@ -88,6 +93,11 @@ static void read_settings(void) {
         .latency = number_of("LATENCY_MS", 0) / 1e3,
         .unhealthy_for = number_of("HEALTH_AFTER_MS", 0) / 1e3,
         .error_permille = number_of("ERROR_PERMILLE", 0),
+        .tail_permille = number_of("TAIL_PERMILLE", 0),
+        .tail = number_of("TAIL_MS", 0) / 1e3,
+        .work = number_of("WORK_MS", 0) / 1e3,
+        .servers = number_of("SERVERS", 1),
+        .seed = number_of("SEED", 0),
         .leak_kib_s = number_of("LEAK_KIB_S", 0),
         .stop_signal = number_of("STOP_SIGNAL", SIGTERM),
     };
@@ -291,6 +301,8 @@ int main(int argc, char **argv) {
     sigprocmask(SIG_BLOCK, &all, NULL);
     open_collector();
     started_at = leaked_until = now();
+    if (settings.servers < 1 || settings.servers > MOST_SERVERS) settings.servers = 1;
+    if (settings.seed) srand48(settings.seed ^ (unsigned long)(started_at * 1e6));
     report("start", ",\"node\":\"%s\"", settings.node);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     int signal_fd = signalfd(-1, &all, SFD_NONBLOCK | SFD_CLOEXEC);

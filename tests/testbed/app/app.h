@@ -23,14 +23,17 @@ struct conn {
 struct settings {
     const char *revision, *task, *node, *health_path, *stop_mode;
     int port, raw_port;
-    double start_delay, stop_delay, latency, unhealthy_for;
-    long error_permille, leak_kib_s;
+    double start_delay, stop_delay, latency, unhealthy_for, tail, work;
+    long error_permille, leak_kib_s, tail_permille, servers;
+    unsigned long seed;
     int stop_signal;
 };
 
 extern struct settings settings;
 extern bool healthy, stopping;
 extern double started_at;
+
+#define MOST_SERVERS 64
 
 double now(void);
 void report(const char *event, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

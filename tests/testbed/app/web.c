@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "app.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,16 +116,36 @@ static bool path_is(const struct request *request, const char *path) {
     return request->path_len == size || request->path[size] == '?';
 }
 
+static unsigned long answered, failed, waiting;
+
+/* Whether this one of `permille` in a thousand is meant: at random, or evenly. */
+static bool is_meant(long permille, long *owed) {
+    if (settings.seed) return permille && drand48() * 1000 < permille;
+    *owed += permille;
+    if (*owed < 1000) return false;
+    *owed -= 1000;
+    return true;
+}
+
+static void answer_metrics(struct conn *conn, const struct request *request) {
+    char body[1024];
+    int size = snprintf(body, sizeof body,
+                        "# TYPE app_requests counter\napp_requests_total{result=\"well\"} %lu\n"
+                        "app_requests_total{result=\"failed\"} %lu\n# TYPE app_waiting gauge\napp_waiting %lu\n# EOF\n",
+                        answered, failed, waiting);
+    answer(conn, request, 200, body, size, 0);
+}
+
 static void answer_any(struct conn *conn, const struct request *request, bool post) {
     static long owed = 0;
     unsigned times = post && request->id_len ? seen(request->id, request->id_len) : 0;
     if (times) report("post", ",\"id\":\"%.*s\",\"times\":%u", request->id_len, request->id, times);
-    owed += settings.error_permille;
-    if (owed >= 1000) {
-        owed -= 1000;
+    if (is_meant(settings.error_permille, &owed)) {
+        failed++;
         answer(conn, request, 500, "an error that was asked for\n", 28, times);
         return;
     }
+    answered++;
     char body[1024];
     int size = snprintf(body, sizeof body, "{\"revision\":\"%s\",\"task\":\"%s\",\"node\":\"%s\"}\n", settings.revision,
                         settings.task, settings.node);
@@ -147,7 +168,9 @@ static void dispatch(struct conn *conn, const struct request *request) {
     } else if (post && (path_is(request, "/health/off") || path_is(request, "/health/on"))) {
         healthy = path_is(request, "/health/on");
         answer(conn, request, 200, "so be it\n", 9, 0);
-    } else if (path_is(request, "/headers"))
+    } else if (path_is(request, "/metrics"))
+        answer_metrics(conn, request);
+    else if (path_is(request, "/headers"))
         answer(conn, request, 200, request->head, request->head_len, 0);
     else if (request->path_len == 11 && memcmp(request->path, "/status/", 8) == 0)
         answer(conn, request, atoi(request->path + 8), "as asked\n", 9, 0);
@@ -155,9 +178,29 @@ static void dispatch(struct conn *conn, const struct request *request) {
         answer_any(conn, request, post);
 }
 
+/* Returns until when the first of the servers that is free has done `work`. */
+static double served_at(double at, double work) {
+    static double free_at[MOST_SERVERS];
+    int first = 0;
+    for (int i = 1; i < settings.servers; i++)
+        if (free_at[i] < free_at[first]) first = i;
+    double begins = free_at[first] > at ? free_at[first] : at;
+    waiting = begins > at && work > 0 ? (unsigned long)((begins - at) / work) : 0;
+    return free_at[first] = begins + work;
+}
+
+static double drawn(double mean) { return settings.seed ? mean * -log(1 - drand48()) : mean; }
+
+/* Returns how long the answer is held back. */
 static double latency_of(const struct request *request) {
+    static long owed = 0;
     const char *ms = memmem(request->path, request->path_len, "?ms=", 4);
-    return ms ? strtol(ms + 4, NULL, 10) / 1e3 : settings.latency;
+    if (ms) return strtol(ms + 4, NULL, 10) / 1e3;
+    if (path_is(request, settings.health_path) || path_is(request, "/metrics")) return settings.seed ? 0 : settings.latency;
+    double at = now(), latency = drawn(settings.latency);
+    if (is_meant(settings.tail_permille, &owed)) latency += settings.tail;
+    if (settings.work > 0) latency += served_at(at, drawn(settings.work)) - at;
+    return latency;
 }
 
 /* Answers the requests that are whole, one at a time: while an answer is held back the next one waits. */

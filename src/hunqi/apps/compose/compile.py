@@ -17,6 +17,7 @@ from hunqi.apps.compose.load import load
 from hunqi.apps.compose.names import app_problem
 from hunqi.apps.compose.project import Project
 from hunqi.apps.compose.report import Report, show, suggest
+from hunqi.apps.compose.rollout import rollout_of
 from hunqi.apps.compose.section import Section
 from hunqi.apps.compose.service import Links, build_service
 from hunqi.apps.compose.source import Files, Variables
@@ -54,6 +55,7 @@ def compile_project(project: Project) -> Compiled:
         configs=context.configs,
         extensions=_extensions(root, top),
         maintenance=top.text("maintenance"),
+        rollout=rollout_of(top, root.section("services").entries),
     )
     _check_spec(root, spec)
     report.checkpoint(end=True)

@@ -16,6 +16,7 @@ from hunqi.apps.compose.names import is_host
 from hunqi.apps.compose.report import show, suggest
 from hunqi.apps.compose.section import Section
 from hunqi.apps.compose.tree import Node, plain
+from hunqi.apps.metrics_spec import MetricsSpec
 from hunqi.apps.model import Cors, HealthSpec, Match, Protocol, RateLimit, RouteSpec
 
 _NANO: Final = 10**9
@@ -25,6 +26,7 @@ _PATH = re.compile(r"/[\x21-\x22\x24-\x3e\x40-\x7e]{0,1023}")
 _URL = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(?:/[\x21-\x7e]*)?")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]{1,20}://[A-Za-z0-9.*\-:\[\]]{1,253}")
 _METHOD = re.compile(r"[A-Z]{1,20}|\*")
+_METRIC = re.compile(r"[A-Za-z0-9_:*?]{1,200}")
 _LOGIN = re.compile(r"[^:\s]{1,128}:\{SHA\}[A-Za-z0-9+/]{27}=")
 _ROUTE: Final = RouteSpec(port=1)
 _HEALTH: Final = HealthSpec()
@@ -41,11 +43,12 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
 def hunqi_of(section: Section, known: tuple[Field, ...]) -> Section:
     """Return the ``x-hunqi`` of a service or of the file, checked by its fields."""
     found = section.section("x-hunqi")
-    _check(found, known)
+    check_fields(found, known)
     return found
 
 
-def _check(section: Section, known: tuple[Field, ...]) -> None:
+def check_fields(section: Section, known: tuple[Field, ...]) -> None:
+    """Take in each field of a mapping that is unknown, missing, or plainly of the wrong kind."""
     by_name = {field.name: field for field in known}
     for name, node in section.entries.items():
         field = by_name.get(name)
@@ -61,16 +64,16 @@ def _check(section: Section, known: tuple[Field, ...]) -> None:
 def _check_field(section: Section, field: Field, node: Node) -> None:
     match field.kind:
         case Kind.OBJECT if node.mapping is not None:
-            _check(section.section(field.name), field.below)
+            check_fields(section.section(field.name), field.below)
         case Kind.OBJECTS:
             if node.sequence is None:
                 section.problem(field.name, "a list is expected")
             for item in section.items(field.name):
-                _check(item, field.below)
+                check_fields(item, field.below)
         case Kind.MATCHES:
             for name, held in section.section(field.name).entries.items():
                 if held.mapping is not None:
-                    _check(section.section(field.name).section(name), field.below)
+                    check_fields(section.section(field.name).section(name), field.below)
         case Kind.MAPPING:
             section.section(field.name)
         case Kind.OBJECT if field.short is not None:
@@ -118,6 +121,18 @@ def health(section: Section, key: str, default: HealthSpec) -> HealthSpec:
     return spec
 
 
+def metrics(section: Section) -> MetricsSpec | None:
+    """Return where the service tells what it counts."""
+    if section.get("metrics") is None:
+        return None
+    inner = section.section("metrics")
+    port, path, names = inner.integer("port", low=1, high=fields.PORT_MAX), _path(inner, "path"), inner.texts("names")
+    for text in names:
+        if not _METRIC.fullmatch(text):
+            inner.problem("names", f"{show(text)} is no pattern for metrics; write jobs_*")
+    return MetricsSpec(port=port, path=path or "/metrics", names=names) if port else None
+
+
 def _path(section: Section, key: str) -> str | None:
     text = section.text(key)
     if text is not None and not _PATH.fullmatch(text):
@@ -158,7 +173,7 @@ def route(section: Section, default_port: int | None) -> RouteSpec | None:
         port=port,
         hosts=_hosts(section),
         path=_prefix(section),
-        headers=_matches(section),
+        headers=matches(section, "headers", "header"),
         protocol=protocol,
         strip_prefix=section.boolean("strip_prefix") or False,
         replace_prefix=_path(section, "replace_prefix"),
@@ -169,7 +184,7 @@ def route(section: Section, default_port: int | None) -> RouteSpec | None:
         body_limit_bytes=section.size_bytes("body_limit"),
         rate_limit=_rate_limit(section),
         basic_auth=_logins(section),
-        allow=_networks(section),
+        allow=networks(section, "allow"),
         request_headers=_headers(section, "request_headers"),
         response_headers=_headers(section, "response_headers"),
         timeout_s=seconds(section, "timeout", _ROUTE.timeout_s),
@@ -235,25 +250,27 @@ def _prefix(section: Section) -> str:
     return text
 
 
-def _matches(section: Section) -> tuple[Match, ...]:
+def matches(section: Section, key: str, noun: str) -> tuple[Match, ...]:
+    """Return the conditions at a key, a name each; those of headers in lower case."""
     found: list[Match] = []
-    inner = section.section("headers")
-    for name, node in inner.entries.items():
+    inner = section.section(key)
+    for written, node in inner.entries.items():
+        name = written.lower() if noun == "header" else written
         if not _TOKEN.fullmatch(name):
-            inner.problem(name, f"{show(name)} is no name of a header")
+            inner.problem(written, f"{show(name)} is no name of a {noun}")
             continue
         if node.mapping is None:
-            found.append(Match(name=name.lower(), value=inner.text(name) or ""))
+            found.append(Match(name=name, value=inner.text(written) or ""))
             continue
-        how = inner.section(name)
+        how = inner.section(written)
         kinds = [kind for kind in ("exact", "prefix", "regex", "present") if kind in how]
         if len(kinds) != 1:
-            inner.problem(name, "one of exact, prefix, regex and present is expected")
+            inner.problem(written, "one of exact, prefix, regex and present is expected")
             continue
         value = "" if kinds[0] == "present" else how.text(kinds[0]) or ""
         if kinds[0] == "regex" and not _is_regex(value):
             how.problem("regex", f"{show(value)} is no regular expression")
-        found.append(Match(name=name.lower(), kind=kinds[0], value=value))
+        found.append(Match(name=name, kind=kinds[0], value=value))
     return tuple(found)
 
 
@@ -320,13 +337,14 @@ def _logins(section: Section) -> tuple[str, ...]:
     return lines
 
 
-def _networks(section: Section) -> tuple[str, ...]:
+def networks(section: Section, key: str) -> tuple[str, ...]:
+    """Return networks in CIDR."""
     found: list[str] = []
-    for text in section.texts("allow"):
+    for text in section.texts(key):
         try:
             found.append(str(ipaddress.ip_network(text, strict=False)))
         except ValueError:
-            section.problem("allow", f"{show(text)} is no network; write 10.0.0.0/8")
+            section.problem(key, f"{show(text)} is no network; write 10.0.0.0/8")
     return tuple(found)
 
 

@@ -30,6 +30,8 @@ def render_bootstrap(place: Place, edge: Edge, *, heap_bytes: int = HEAP_BYTES) 
             )
         ],
         "stats_config": {"use_all_default_tags": False},
+        # Only then are histograms of the threads put together: what is read is at most that old.
+        "stats_flush_interval": "1s",
         "overload_manager": _overload(heap_bytes, edge.max_connections),
     }
 

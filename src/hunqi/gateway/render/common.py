@@ -30,6 +30,11 @@ HEADER_HOLD: Final = "x-hunqi-hold"
 HEADER_HELD: Final = "x-hunqi-held"
 """Grows by one each time that a request is held; a task sees it on a request that has waited."""
 
+HEADER_LANE: Final = "x-hunqi-lane"
+"""The lane of a request, for the app to pass on inside; taken away from what clients send."""
+HEADER_MIRROR: Final = "x-hunqi-mirror"
+"""Marks the copy of a request whose answer nobody waits for."""
+
 UNSAFE_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 

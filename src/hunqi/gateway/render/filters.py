@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hunqi.gateway.model import Edge, Place
 from hunqi.gateway.render.common import JSON, METADATA, cidr, file_name, file_source, message, typed
+from hunqi.gateway.render.lanes import lane_filter
 from hunqi.gateway.render.policies import policy_filters
 
 _MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -15,6 +16,7 @@ _LOG_FIELDS: Final[JSON] = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "app": f"%METADATA(ROUTE:{METADATA}:app)%",
     "service": f"%METADATA(ROUTE:{METADATA}:service)%",
+    "lane": f"%METADATA(ROUTE:{METADATA}:lane)%",
     "revision": f"%METADATA(CLUSTER:{METADATA}:revision)%",
     "task": f"%METADATA(UPSTREAM_HOST:{METADATA}:task)%",
     "host": "%REQ(:AUTHORITY)%",
@@ -68,7 +70,7 @@ def http_manager(routes: str, place: Place, edge: Edge, *, kind: str, trusting: 
             "route_config_name": routes,
             "config_source": file_source(f"{place.folder}/rds/{file_name(routes)}"),
         },
-        http_filters=[*(policy_filters() if kind == "public" else ()), _ROUTER],
+        http_filters=[*([lane_filter(), *policy_filters()] if kind == "public" else ()), _ROUTER],
         upgrade_configs=[{"upgrade_type": "websocket"}],
         access_log=access_log(place, kind=kind),
         server_header_transformation="PASS_THROUGH",

@@ -12,7 +12,18 @@ from typing import Final
 
 from hunqi.gateway.model import Edge, Place
 from hunqi.gateway.render.clusters import internal_address, static_cluster
-from hunqi.gateway.render.common import HEADER_HELD, HEADER_HOLD, HOLD, HOLD_AGENT, JSON, TYPE, header, typed
+from hunqi.gateway.render.common import (
+    HEADER_HELD,
+    HEADER_HOLD,
+    HEADER_MIRROR,
+    HOLD,
+    HOLD_AGENT,
+    JSON,
+    TYPE,
+    header,
+    message,
+    typed,
+)
 
 AGENT_TIMEOUT_S: Final = 600.0
 """The agent decides how long a request waits; this only bounds an agent that has hung."""
@@ -24,6 +35,17 @@ _ALLOWED_BY_FAILURE: Final = "x-envoy-auth-failure-mode-allowed"
 
 _REFUSED: Final[JSON] = {"filter": {"response_flag_filter": {"flags": ["UAEX"]}}, "status_code": 503}
 """An answer of 5xx by the agent would mean that the agent itself fails; it refuses with 4xx."""
+
+
+_ASK_AGENT: Final = "ask_agent"
+_NO_COPIES: Final[JSON] = {
+    "match": {"prefix": "/", "headers": [{"name": HEADER_MIRROR, "present_match": True}]},
+    "direct_response": {"status": 503},
+    "typed_per_filter_config": {
+        _ASK_AGENT: message("envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute", disabled=True)
+    },
+}
+"""Nobody waits for the answer to a copy: it takes no place from those who wait."""
 
 
 def hold_clusters(place: Place, edge: Edge) -> list[JSON]:
@@ -72,6 +94,7 @@ def _routes() -> JSON:
                 "name": HOLD,
                 "domains": ["*"],
                 "routes": [
+                    _NO_COPIES,
                     {"match": {"prefix": "/", "headers": [turned_often]}, "direct_response": {"status": 503}},
                     {
                         "match": again,
@@ -98,7 +121,7 @@ def _routes() -> JSON:
 def _ask_agent() -> JSON:
     exact = [{"exact": HEADER_HOLD}]
     return typed(
-        "ask_agent",
+        _ASK_AGENT,
         "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
         transport_api_version="V3",
         failure_mode_allow=True,
@@ -128,4 +151,6 @@ def _wait_without_agent() -> JSON:
 
 
 def _router() -> JSON:
-    return typed("router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
+    # Whoever held the request counts it, in the cluster that it was for: counted here too it would count twice.
+    kind = "envoy.extensions.filters.http.router.v3.Router"
+    return typed("router", kind, suppress_envoy_headers=True, dynamic_stats=False)

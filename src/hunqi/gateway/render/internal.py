@@ -8,12 +8,13 @@ so no client from outside can reach these, whatever its address and its Host hea
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 from hunqi.apps.model import Protocol
 from hunqi.gateway.model import InternalRoute, RouteTable
-from hunqi.gateway.render.common import HEADER_HELD, HEADER_HOLD, HOLD, JSON, header, message, metadata
-from hunqi.gateway.render.routes import forwarding, render_targets
+from hunqi.gateway.render.common import HEADER_HELD, HEADER_HOLD, HEADER_LANE, HOLD, JSON, header, message
+from hunqi.gateway.render.routes import forwarding, held_for, render_targets, route_metadata
 
 _RETRIES: Final = 2
 
@@ -35,26 +36,30 @@ def internal_name(port: int, subnet: str) -> str:
 
 def render_inside(name: str, routes: list[InternalRoute]) -> JSON:
     """Return the route configuration ``name``."""
-    hosts: dict[str, InternalRoute] = {}
-    for route in sorted(routes, key=lambda each: (each.app, each.service)):
-        hosts.setdefault(route.host.lower(), route)
+    hosts: dict[str, dict[str, InternalRoute]] = defaultdict(dict)
+    for route in sorted(routes, key=lambda each: (each.lane == "", each.app, each.service)):
+        hosts[route.host.lower()].setdefault(route.lane, route)
     return message(
         "envoy.config.route.v3.RouteConfiguration",
         name=name,
         ignore_port_in_host_matching=True,
         request_headers_to_remove=[HEADER_HOLD, HEADER_HELD],
         most_specific_header_mutations_wins=True,
-        virtual_hosts=[_host(host, route) for host, route in sorted(hosts.items())],
+        virtual_hosts=[_host(host, lanes.values()) for host, lanes in sorted(hosts.items())],
     )
 
 
-def _host(host: str, route: InternalRoute) -> JSON:
+def _host(host: str, routes: Iterable[InternalRoute]) -> JSON:
+    """Those of lanes come first: whoever names none of them is served by the stable one."""
+    return {"name": host, "domains": [host], "routes": [entry for each in routes for entry in _entries(each)]}
+
+
+def _entries(route: InternalRoute) -> list[JSON]:
     action = {**render_targets(route.targets), "timeout": "0s", "idle_timeout": "3600s"}
-    entry: JSON = {"metadata": metadata(app=route.app, service=route.service)}
+    entry: JSON = {"metadata": route_metadata(route)}
     if action.get("cluster") == HOLD:
-        entry["request_headers_to_add"] = [header(HEADER_HOLD, f"{route.app}/{route.service}:{route.port}")]
-    return {
-        "name": host,
-        "domains": [host],
-        "routes": forwarding({"prefix": "/"}, entry, action, retries=_RETRIES),
-    }
+        entry["request_headers_to_add"] = [header(HEADER_HOLD, held_for(route, route.port))]
+    match: JSON = {"prefix": "/"}
+    if route.lane:
+        match["headers"] = [{"name": HEADER_LANE, "string_match": {"exact": route.lane}}]
+    return forwarding(match, entry, action, retries=_RETRIES)

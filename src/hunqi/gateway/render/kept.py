@@ -26,7 +26,7 @@ from hunqi.gateway.render.common import ACME, JSON, address, file_name
 from hunqi.gateway.render.hold import hold_clusters
 from hunqi.gateway.render.internal import group_internal, internal_name, render_inside
 from hunqi.gateway.render.listeners import listener_needs, render_listeners
-from hunqi.gateway.render.routes import PUBLIC, group_hosts, public_frame, render_host
+from hunqi.gateway.render.routes import PUBLIC, group_hosts, lanes_of, public_frame, render_host
 from hunqi.gateway.render.tls import render_secret, secret_name
 
 CLUSTERS: Final = "cds.json"
@@ -98,7 +98,7 @@ class Renderer:
         for host, routes in group_hosts(table).items():
             texts += self._once(
                 ("host", host),
-                (everywhere, routes),
+                (everywhere, routes, lanes_of(routes, table)),
                 lambda host=host, routes=routes: [_encode(render_host(host, routes, table))],
             )
         hosts = self._same("hosts", tuple(texts))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from hunqi.apps.model import Protocol
@@ -40,7 +41,7 @@ def render_listeners(table: RouteTable, place: Place) -> list[JSON]:
 
 def listener_needs(table: RouteTable) -> object:
     """Return what the listeners are made of, to compare: not the HTTP routes, which come by files of their own."""
-    ports = [each for each in table.routes if each.spec.tcp_port is not None]
+    ports = [replace(each, mirror=None) for each in table.routes if each.spec.tcp_port is not None]
     return (
         table.edge,
         [each.hosts for each in table.certificates],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from hunqi.apps.model import Cors, Match, RateLimit, RouteSpec
@@ -17,6 +18,10 @@ _BUFFER: Final = "envoy.extensions.filters.http.buffer.v3."
 _RATE_LIMIT: Final = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
 _RBAC: Final = "envoy.extensions.filters.http.rbac.v3."
 _BASIC: Final = "envoy.extensions.filters.http.basic_auth.v3."
+_MATCHING: Final = "envoy.extensions.common.matching.v3."
+_SKIP: Final = "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
+_NEVER: Final[JSON] = {"default_value": {"numerator": 0, "denominator": "HUNDRED"}}
+_UNUSED: Final[JSON] = {"max_tokens": 1, "fill_interval": "1s"}
 _NOBODY: Final = "-:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA="
 """Envoy wants a list of users for the filter itself; this one lets nobody in."""
 
@@ -27,7 +32,7 @@ def policy_filters() -> list[JSON]:
         typed(CORS, "envoy.extensions.filters.http.cors.v3.Cors"),
         {**typed(ALLOW, _RBAC + "RBAC"), "disabled": True},
         {**typed(RATE, _RATE_LIMIT, stat_prefix="rate"), "disabled": True},
-        {**typed(AUTH, _BASIC + "BasicAuth", users={"inline_string": _NOBODY}), "disabled": True},
+        {**_auth_filter(), "disabled": True},
         {**typed(BODY, _BUFFER + "Buffer", max_request_bytes=1), "disabled": True},
     ]
 
@@ -47,6 +52,24 @@ def route_policies(spec: RouteSpec) -> JSON:
     return policies
 
 
+def neutral_policies(specs: Iterable[RouteSpec]) -> JSON:
+    """Return, for a host, each filter that any of its routes wants, so that it is there and lets everything pass.
+
+    A route's own configuration takes the place of it.
+    """
+    policies: dict[str, Any] = {}
+    for spec in specs:
+        if spec.allow:
+            policies[ALLOW] = message(_RBAC + "RBACPerRoute")
+        if spec.rate_limit is not None:
+            policies[RATE] = message(_RATE_LIMIT, stat_prefix="rate", token_bucket=_UNUSED, filter_enabled=_NEVER)
+        if spec.basic_auth:
+            policies[AUTH] = message(_MATCHING + "ExtensionWithMatcherPerRoute", xds_matcher={"on_no_match": _skip()})
+        if spec.body_limit_bytes is not None:
+            policies[BODY] = message(_BUFFER + "BufferPerRoute", disabled=True)
+    return policies
+
+
 def body_policy(limit_bytes: int) -> JSON:
     """Return the per-filter configuration that counts a body whose length was not told beforehand."""
     return {BODY: message(_BUFFER + "BufferPerRoute", buffer={"max_request_bytes": limit_bytes})}
@@ -54,15 +77,36 @@ def body_policy(limit_bytes: int) -> JSON:
 
 def header_match(match: Match) -> JSON:
     """Return the header matcher."""
-    matcher: JSON = {"name": match.name}
+    text = string_match(match)
+    return {"name": match.name, "string_match": text} if text else {"name": match.name, "present_match": True}
+
+
+def string_match(match: Match) -> JSON | None:
+    """Return the matcher of the value; None if any will do."""
     match match.kind:
         case "exact" | "prefix":
-            matcher["string_match"] = {match.kind: match.value}
+            return {match.kind: match.value}
         case "regex":
-            matcher["string_match"] = {"safe_regex": {"regex": match.value}}
+            return {"safe_regex": {"regex": match.value}}
         case _:
-            matcher["present_match"] = True
-    return matcher
+            return None
+
+
+def _auth_filter() -> JSON:
+    """A filter of passwords cannot be told to let everybody pass; it can be skipped, which nothing here asks for."""
+    never = {
+        "single_predicate": {
+            "input": typed("method", "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=":method"),
+            "value_match": {"exact": "none"},
+        }
+    }
+    basic = typed(AUTH, _BASIC + "BasicAuth", users={"inline_string": _NOBODY})
+    matchers = {"matcher_list": {"matchers": [{"predicate": never, "on_match": _skip()}]}}
+    return typed(AUTH, _MATCHING + "ExtensionWithMatcher", extension_config=basic, xds_matcher=matchers)
+
+
+def _skip() -> JSON:
+    return {"action": {"name": "skip", "typed_config": message(_SKIP)}}
 
 
 def _cors(cors: Cors) -> JSON:

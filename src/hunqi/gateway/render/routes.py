@@ -14,11 +14,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hunqi.apps.model import Protocol, RouteSpec
-from hunqi.gateway.model import Edge, Route, RouteTable, Target
+from hunqi.gateway.model import AppLane, Edge, InternalRoute, Mirror, Route, RouteTable, Target
 from hunqi.gateway.render.common import (
     ACME,
     HEADER_HELD,
     HEADER_HOLD,
+    HEADER_LANE,
+    HEADER_MIRROR,
     HOLD,
     HOLD_AGENT,
     JSON,
@@ -29,6 +31,7 @@ from hunqi.gateway.render.common import (
     metadata,
     seconds,
 )
+from hunqi.gateway.render.lanes import lane_condition, lane_host, lane_questions, left_behind, mirror_policies
 from hunqi.gateway.render.policies import body_policy, header_match, route_policies
 
 PUBLIC: Final = "public"
@@ -37,7 +40,7 @@ SAFE_METHODS: Final = "GET|HEAD|OPTIONS"
 
 _LARGEST: Final = 2**63 - 1
 _CHALLENGE: Final = "/.well-known/acme-challenge/"
-_OURS: Final = [HEADER_HOLD, HEADER_HELD, "x-envoy-external-address"]
+_OURS: Final = [HEADER_HOLD, HEADER_HELD, HEADER_LANE, HEADER_MIRROR, "x-envoy-external-address"]
 _RETRY_SAFE: Final = "connect-failure,refused-stream,reset,reset-before-request"
 _RETRY_UNSENT: Final = "connect-failure,refused-stream,reset-before-request"
 _ATTEMPTS_UNSENT: Final = 3
@@ -50,6 +53,7 @@ _CODES: Final[Mapping[int, str]] = {
     308: "PERMANENT_REDIRECT",
 }
 _SAFE_METHOD: Final[JSON] = {"name": ":method", "string_match": {"safe_regex": {"regex": SAFE_METHODS}}}
+_NO_UPGRADE: Final[JSON] = {"name": "upgrade", "present_match": True, "invert_match": True}
 _ROUTES_PAGE: Final[JSON] = {
     "match": {"path": PAGE},
     "route": {"cluster": HOLD_AGENT, "timeout": "5s"},
@@ -91,10 +95,21 @@ def render_host(host: str, routes: Collection[Route], table: RouteTable) -> JSON
     if table.edge.acme_challenge:
         entries.append({"match": {"prefix": _CHALLENGE}, "route": {"cluster": ACME, "timeout": "5s"}})
     entries.append(_ROUTES_PAGE)
+    lanes = lanes_of(routes, table)
+    entries += lane_questions(lanes)
     for route in sorted(routes, key=_precedence):
-        entries += _entries(route, table.edge, host)
+        entries += _entries(route, table.edge, host, lanes)
+    for route in sorted(left_behind(routes, lanes), key=_precedence):
+        entries += _entries(route, table.edge, host, lanes)
     entries.append(_NOTHING)
-    return {"name": host, "domains": [host], "routes": entries}
+    rendered: JSON = {"name": host, "domains": [host], "routes": entries}
+    return {**rendered, **lane_host(lanes, routes)} if lanes else rendered
+
+
+def lanes_of(routes: Collection[Route], table: RouteTable) -> list[AppLane]:
+    """Return the lanes of the apps that have some of ``routes``."""
+    apps = {each.app for each in routes} if table.lanes else ()
+    return [each for each in table.lanes if each.app in apps]
 
 
 def render_targets(targets: Collection[Target]) -> JSON:
@@ -110,8 +125,24 @@ def render_targets(targets: Collection[Target]) -> JSON:
     return {"weighted_clusters": {"clusters": [{"name": each.cluster, "weight": each.weight} for each in live]}}
 
 
-def forwarding(match: JSON, entry: JSON, action: JSON, *, retries: int) -> list[JSON]:
+def route_metadata(route: Route | InternalRoute) -> JSON:
+    """Return what the log says of requests by this route."""
+    named = metadata(app=route.app, service=route.service)
+    return metadata(app=route.app, service=route.service, lane=route.lane) if route.lane else named
+
+
+def held_for(route: Route | InternalRoute, port: int) -> str:
+    """Return what a request without any target waits for (``hunqi.gateway.hold``)."""
+    return f"{route.app}/{route.service}:{port}" + (f"@{route.lane}" if route.lane else "")
+
+
+def forwarding(match: JSON, entry: JSON, action: JSON, *, retries: int, mirror: Mirror | None = None) -> list[JSON]:
     """Return the entries of one route: safe methods apart, so that nothing else is ever sent twice."""
+    if mirror and (copies := mirror_policies(mirror)):
+        copied = {**action, "request_mirror_policies": copies}
+        plain = _also(_also(match, _SAFE_METHOD), _NO_UPGRADE)
+        first = forwarding(plain, entry, copied, retries=retries)[:1]
+        return first + forwarding(match, entry, action, retries=retries)
     unsent = {**action, "retry_policy": _retry(_RETRY_UNSENT, _ATTEMPTS_UNSENT)}
     if retries <= 0:
         return [{"match": match, **entry, "route": unsent}]
@@ -151,13 +182,15 @@ def _precedence(route: Route) -> tuple[bool, int, int, str, str]:
     return (not exact, -len(path.removeprefix("=").rstrip("/")), -len(route.spec.headers), route.app, route.service)
 
 
-def _entries(route: Route, edge: Edge, host: str) -> list[JSON]:
+def _entries(route: Route, edge: Edge, host: str, lanes: Collection[AppLane]) -> list[JSON]:
     spec = route.spec
     match = _match(spec)
+    if condition := lane_condition(route, lanes):
+        match = _also(match, condition)
     entries: list[JSON] = []
     if edge.redirect_to_https and spec.tls != "off" and host != "*" and spec.redirect is None:
         entries.append({"match": _over_plain_http(match), "redirect": _to_https(edge, 308)})
-    named = {"metadata": metadata(app=route.app, service=route.service)}
+    named = {"metadata": route_metadata(route)}
     if route.maintenance is not None:
         return [*entries, {"match": match, **named, **_maintenance(route.maintenance)}]
     if spec.redirect is not None:
@@ -172,21 +205,23 @@ def _forwarded(route: Route, match: JSON, named: JSON) -> list[JSON]:
     action = _action(route)
     added = headers(spec.request_headers)
     if action.get("cluster") == HOLD:
-        added.append(header(HEADER_HOLD, f"{route.app}/{route.service}:{spec.port}"))
+        added.append(header(HEADER_HOLD, held_for(route, spec.port)))
+    if route.lane:
+        added.append(header(HEADER_LANE, route.lane))
     if added:
         entry["request_headers_to_add"] = added
     if spec.response_headers:
         entry["response_headers_to_add"] = headers(spec.response_headers)
     policies = route_policies(spec)
     if spec.body_limit_bytes is None:
-        return forwarding(match, _with(entry, policies), action, retries=spec.retries)
+        return forwarding(match, _with(entry, policies), action, retries=spec.retries, mirror=route.mirror)
     told = {"name": "content-length", "present_match": True}
     too_much = {"name": "content-length", "range_match": {"start": spec.body_limit_bytes + 1, "end": _LARGEST}}
     counted = {**policies, **body_policy(spec.body_limit_bytes)}
     return [
         {"match": _also(match, too_much), **named, "direct_response": {"status": 413}},
         *forwarding(_also(match, told), _with(entry, policies), action, retries=spec.retries),
-        *forwarding(_without_body(match), _with(entry, policies), action, retries=spec.retries),
+        *forwarding(_without_body(match), _with(entry, policies), action, retries=spec.retries, mirror=route.mirror),
         *forwarding(match, _with(entry, counted), action, retries=0),
     ]
 

@@ -1,0 +1,1 @@
+"""Webhooks: events told to others over HTTP."""

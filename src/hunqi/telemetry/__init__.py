@@ -1,0 +1,1 @@
+"""What is measured: requests, tasks and what apps count themselves; live in memory, history on disk."""
