@@ -99,6 +99,13 @@ def page() -> str:
         ("match", fields.LANE_MATCH),
         ("A measure of measures", fields.MEASURE),
         ("key", fields.KEY),
+        ("scale", fields.SCALE),
+        ("scale.queue", fields.QUEUE),
+        ("A slot of scale.schedule", fields.SLOT),
+        ("scale.zero", fields.ZERO),
+        ("scale.behavior", fields.BEHAVIOR),
+        ("up and down of scale.behavior", fields.RULES),
+        ("A policy of scale.behavior", fields.POLICY),
     ):
         parts.append(f"\n### {title}\n\n| field | | default |\n|---|---|---|\n")
         parts += [_field(field) for field in known]

@@ -103,6 +103,7 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
     from hunqi.control.settings import ControlSettings
     from hunqi.gateway.model import Edge
     from hunqi.platform.settings import shared_settings
+    from hunqi.telemetry.settings import telemetry_settings
 
     edge = Edge(
         http_port=platform.http_port,
@@ -126,10 +127,12 @@ def _control_settings(platform: PlatformSettings, membership: Membership) -> Con
         cluster_key_file=platform.cluster_key_file,
         log_dir=platform.log_dir / "apps",
         backup_dir=platform.data_dir / "backups",
+        telemetry_dir=platform.data_dir / "telemetry",
         edge=edge,
         acme=_acme(platform),
         is_open=platform.advertise is not None,
         event_days=platform.event_days,
+        telemetry=telemetry_settings(platform.metric_days, platform.metric_bytes),
         shared=shared_settings(platform),
     )
 

@@ -13,8 +13,9 @@ import json
 import random
 import ssl
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
@@ -90,11 +91,12 @@ class Layer:
     """``None`` takes the gzip layer type of the image's dialect."""
     urls: tuple[str, ...] = ()
     """With any, the layer is foreign: registries do not hold it."""
+    digest: str = field(init=False)
+    """Digest of the compressed bytes."""
 
-    @property
-    def digest(self) -> str:
-        """Digest of the compressed bytes."""
-        return digest_of(self.data)
+    def __post_init__(self) -> None:
+        """Look at the bytes once: they may be many."""
+        object.__setattr__(self, "digest", digest_of(self.data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,9 +292,37 @@ def layered(sizes_bytes: Sequence[int], *, seed: object = 0, dialect: Dialect = 
 
 
 def opaque(sizes_bytes: Sequence[int], *, seed: object = 0, dialect: Dialect = Dialect.OCI) -> Image:
-    """Return an image whose layers are random bytes of *exactly* these sizes; HTTP clients only, it does not unpack."""
+    """Return an image whose layers are random bytes of *exactly* these sizes; HTTP clients only, it does not unpack.
+
+    They are made when the image is first looked at: every worker of a test run imports all modules.
+    """
+    return _Later(lambda: _opaque(sizes_bytes, seed=seed, dialect=dialect))
+
+
+def _opaque(sizes_bytes: Sequence[int], *, seed: object, dialect: Dialect) -> Image:
     blobs = [random_bytes(size, seed=(seed, number)) for number, size in enumerate(sizes_bytes)]
     return compose([Layer(data=data, diff_id=digest_of(data)) for data in blobs], dialect=dialect, label=repr(seed))
+
+
+class _Later(Image):
+    """An image whose fields are made when one of them is asked for."""
+
+    __slots__ = ("_lock", "_make")
+    _lock: threading.Lock
+    _make: Callable[[], Image]
+
+    def __init__(self, make: Callable[[], Image]) -> None:
+        object.__setattr__(self, "_make", make)
+        object.__setattr__(self, "_lock", threading.Lock())
+
+    def __getattr__(self, name: str) -> object:  # only asked for what is not set yet
+        if name not in {each.name for each in fields(Image)}:
+            raise AttributeError(name)
+        with self._lock:
+            made = self._make()
+            for each in fields(Image):
+                object.__setattr__(self, each.name, getattr(made, each.name))
+        return getattr(self, name)
 
 
 def write_layout(image: Image, directory: Path, *, tag: str = "latest") -> Path:
@@ -384,7 +414,8 @@ def push(image: Image, base_url: str, repository: str, tag: str = "latest") -> s
 
 
 def _layer_descriptor(layer: Layer, *, dialect: Dialect) -> dict[str, object]:
-    described = _descriptor(layer.data, media_type=layer.media_type or dialect.layer)
+    media_type = layer.media_type or dialect.layer
+    described: dict[str, object] = {"mediaType": media_type, "digest": layer.digest, "size": len(layer.data)}
     return {**described, "urls": list(layer.urls)} if layer.urls else described
 
 

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from hunqi.apps.operations import AppOperations, Change
 from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
+from hunqi.nodes.wire import RequestLine, RequestQuery
+from hunqi.telemetry.operations import TelemetryOperations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +271,14 @@ class Leader(Protocol):
         ...
 
 
+class Requests(Protocol):
+    """The access logs of all gateways."""
+
+    def open(self, query: RequestQuery, *, follow: bool) -> AbstractAsyncContextManager[AsyncIterator[RequestLine]]:
+        """Open the last lines that are meant, in order of time, and those that come if ``follow``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
     """Everything that the interface stands on."""
@@ -279,5 +289,7 @@ class Rooms:
     joining: Joining
     certificates: Certificates
     platform: Platform
+    telemetry: TelemetryOperations
     leader: Leader
     hooks: Hooks
+    requests: Requests

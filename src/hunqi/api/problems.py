@@ -64,6 +64,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "state.cluster-key": 500,
         "state.seal-broken": 500,
         "team.quota": 409,
+        "telemetry.source-unavailable": 502,
         "user.last-admin": 409,
         "engine.refused": 409,
         "engine.failed": 502,

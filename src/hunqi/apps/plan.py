@@ -120,8 +120,8 @@ def _switch(at: Situation, deploy: DeployRecord, target: Revision) -> Plan:
                     live=target.number,
                     awake=tuple(
                         name
-                        for name, spec in target.spec.services.items()
-                        if at.asleep(spec) and target.origin[name] == target.number
+                        for name, origin in target.origin.items()
+                        if at.app.asleep(name) and origin == target.number
                     ),
                     sentence=f"revision {target.number} serves: draining what it replaces",
                 ),
@@ -165,4 +165,4 @@ def _settle(at: Situation) -> Plan:
         steps.extend(surplus_ground(at, goal))
     if at.deploy is not None and not surplus and not steps:
         steps.append(Advance(state=DeployState.SUCCEEDED, sentence=f"revision {at.deploy.revision} serves"))
-    return bringing.done(goal, settled=calm and not surplus)
+    return bringing.done(goal, settled=calm and not surplus and not retiring.waits)

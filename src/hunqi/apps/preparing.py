@@ -111,7 +111,7 @@ class Preparing:
             raise PrivilegeError("\n".join(["only an administrator may deploy an app that asks for this:", *asked]))
         spec = effective(release.spec)
         team = prepared.app.team if prepared.app else release.team
-        scale = prepared.app.intent.scale if prepared.app else Intent().scale
+        scale = prepared.app.intent.replicas if prepared.app else Intent().replicas
         await self._limits.check_routes(release.app, spec)
         if team is not None:
             await self._limits.check_quota(team, release.app, spec, scale)
@@ -202,7 +202,7 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
     """Raise ``RoomError`` if what a deploy starts beside what runs does not fit on the nodes."""
     origin = origin_of(spec, _FIRST, prepared.live)
     intent = prepared.app.intent if prepared.app else Intent()
-    scale, pins = intent.scale, intent.pins
+    scale, pins = intent.replicas, intent.pins
     beside: list[tuple[ServiceSpec, int, tuple[str, ...]]] = []
     for name, service in spec.services.items():
         replaced = prepared.live is not None and name in prepared.live.spec.services

@@ -162,7 +162,7 @@ def judge(
         unwell = report.failures if report else {}
     settles_in_s: float | None = None
     if not (spec.routed and gateways) and not _has_check(spec):
-        young = {task.id: left for task in running if (left := _since(task) - settled_before) > 0}
+        young = {task.id: left for task in running if (left := since(task) - settled_before) > 0}
         ids -= young.keys()
         settles_in_s = min(young.values(), default=None)
     if len(ids) >= enough:
@@ -203,7 +203,7 @@ def _has_check(spec: ServiceSpec) -> bool:
     return test[:1] not in ([], ["NONE"])
 
 
-def _since(task: Task) -> float:
+def since(task: Task) -> float:
     """Return since when a task is in its state, in seconds since the epoch; 0 where Docker does not say."""
     try:
         return datetime.fromisoformat(task.updated_at).timestamp()
@@ -227,12 +227,12 @@ def _given_up(spec: ServiceSpec, standing: Standing, begun: float) -> Task | Non
     found = [
         task
         for task in standing.tasks
-        if task.state in ended and (not task.updated_at or _since(task) >= begun - _SKEW_S)
+        if task.state in ended and (not task.updated_at or since(task) >= begun - _SKEW_S)
     ]
     if not found:
         return None
     final = restarts == "none" and not standing.active
-    return max(found, key=_since) if final or len(found) >= CRASHES else None
+    return max(found, key=since) if final or len(found) >= CRASHES else None
 
 
 def _unready(spec: ServiceSpec, standing: Standing, count: str, unwell: Mapping[str, str]) -> str:

@@ -207,6 +207,26 @@ class MemberView(TypedDict):
     role: Role
 
 
+class MetricAnswer(TypedDict):
+    """Values of a measure. No `lines` means that nothing was measured in that time."""
+
+    app: str
+    measure: str
+    unit: str
+    since: float
+    until: float
+    step_s: int
+    lines: list[MetricLine]
+    measured_until: float | None
+
+
+class MetricLine(TypedDict):
+    """A group's values at the beginnings of steps; what was not measured is left out."""
+
+    name: str
+    points: list[Point]
+
+
 class NewToken(TypedDict):
     """A token that was just made; its secret is shown only now."""
 
@@ -268,6 +288,13 @@ class PlatformStatus(TypedDict):
     apps: int
     parts: list[PartStatus]
     problems: list[str]
+
+
+class Point(TypedDict):
+    """A number at a moment."""
+
+    at: float
+    value: float
 
 
 class Problem(TypedDict):
@@ -428,6 +455,16 @@ class ServiceView(TypedDict):
     next_run: str | None
 
 
+class SourceView(TypedDict):
+    """A server that answers Prometheus queries; whether a token is sent to it, which nobody reads."""
+
+    name: str
+    url: str
+    has_token: bool
+    has_ca: bool
+    updated_at: str
+
+
 class TaskView(TypedDict):
     """A task of an app. `healthy` is the gateways' word, None for one that they do not route to."""
 
@@ -470,6 +507,23 @@ class TokenView(TypedDict):
     created_at: str
     expires_at: str | None
     last_used_at: str | None
+
+
+class TopRow(TypedDict):
+    """A service over the last `seconds`; None is what was not measured. Latencies in ms, memory in bytes."""
+
+    app: str
+    service: str
+    revisions: list[int]
+    seconds: float
+    rps: float | None
+    error_rate: float | None
+    p99_ms: float | None
+    active: float | None
+    held: int
+    cpu_cores: float | None
+    memory_bytes: int | None
+    tasks: int
 
 
 class UserView(TypedDict):

@@ -26,6 +26,7 @@ from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
 from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
+from hunqi.control.telemetry import Measured, build_telemetry
 from hunqi.engine.client import Docker
 from hunqi.engine.errors import EngineUnreachableError
 from hunqi.engine.observer import Observer
@@ -40,6 +41,7 @@ from hunqi.nodes.controller import NodeController, NodeWorld
 from hunqi.nodes.identity import client_context
 from hunqi.nodes.join import Joins, JoinWorld
 from hunqi.nodes.renewal import Renewals
+from hunqi.nodes.requests import NodeRequests
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
@@ -87,6 +89,7 @@ class Parts:
     certificates: Certificates
     hooks: HookController
     apps: Apps
+    measured: Measured
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -159,6 +162,16 @@ class _Making:
         self._observer = Observer(docker, cluster=settings.cluster)
         self._publisher = Publisher(agents, edge=settings.edge)
         self._images = NodeImages(agents, self._taking)
+        self._measured = build_telemetry(
+            settings.telemetry_dir,
+            self._held,
+            sealer,
+            session,
+            agents=agents,
+            servings=lambda: self._publisher.servings,
+            snapshot=lambda: self._observer.snapshot,
+            settings=settings.telemetry,
+        )
 
     def parts(self) -> Parts:
         machines = self._machines()
@@ -187,6 +200,7 @@ class _Making:
             certificates=certificates,
             hooks=hooks,
             apps=apps,
+            measured=self._measured,
             rooms=self._rooms(machines, apps, certificates, hooks),
             logins=self._logins,
             leases=self._leases,
@@ -257,8 +271,10 @@ class _Making:
             ),
             certificates=certificates,
             platform=platform,
+            telemetry=self._measured.operations,
             leader=self._leading,
             hooks=hooks,
+            requests=NodeRequests(self._agents, name=self._name_of),
         )
 
     def _joins(self, store: NodeStore) -> Joins:
@@ -281,6 +297,10 @@ class _Making:
     async def _note(self, kind: str, node: str, change: Change) -> None:
         async with self._database.begin() as connection:
             await append(connection, kind, actor=change.actor, subject=node, reason=change.reason)
+
+    def _name_of(self, node: str) -> str:
+        member = self._rosters.current().of(node)
+        return member.name if member else node
 
     def _taking(self) -> frozenset[str]:
         """Return the nodes that have an agent and take tasks."""

@@ -10,6 +10,7 @@ from typing import Any
 from hunqi.control.certificates import AcmeWish
 from hunqi.gateway.model import Edge
 from hunqi.nodes.identity import TlsPaths
+from hunqi.telemetry.settings import TelemetrySettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class ControlSettings:
     log_dir: Path
     """Where lines of removed services are kept."""
     backup_dir: Path
+    telemetry_dir: Path
+    """Where the history of what is measured lies."""
     edge: Edge
     acme: AcmeWish | None
     """Whether public hosts get certificates of an ACME authority, and whose."""
@@ -43,5 +46,6 @@ class ControlSettings:
     """Whether other machines can reach this one, so that they may join."""
     event_days: int = 365
     """For so long events are kept."""
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     shared: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What a joining machine is told: ports and ranges."""

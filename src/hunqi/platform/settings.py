@@ -75,6 +75,10 @@ class PlatformSettings:
     """What to trust of it instead of the system's authorities."""
     event_days: int = 365
     """For so long events are kept: who changed what, when and why."""
+    metric_days: int = 400
+    """For so long what was measured is kept, the older the coarser."""
+    metric_bytes: int = 1024**3
+    """So much space that takes at most on the disk of the manager that leads."""
     has_control: bool = True
     """Whether control runs on this machine (a worker has none)."""
 

@@ -1,1 +1,1 @@
-"""Elastic scaling: an app has as many tasks as its load asks for."""
+"""Elastic scaling: how many tasks a service has, by what is measured, by what is foretold and by the clock."""

@@ -57,6 +57,11 @@ class Live:
         self._aside: deque[tuple[NodeSample, float]] | None = None
 
     @property
+    def keep_s(self) -> float:
+        """For so long each interval is kept."""
+        return self._limits.keep_s
+
+    @property
     def rounds(self) -> Rounds:
         """The rounds and intervals that are kept."""
         return self._rounds

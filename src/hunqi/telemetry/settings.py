@@ -72,3 +72,8 @@ class TelemetrySettings:
 
     live: LiveLimits = field(default_factory=LiveLimits)
     history: HistoryLimits = field(default_factory=HistoryLimits)
+
+
+def telemetry_settings(days: int, most_bytes: int) -> TelemetrySettings:
+    """Return the settings with what is chosen for a platform."""
+    return TelemetrySettings(history=HistoryLimits(days=days, most_bytes=most_bytes))

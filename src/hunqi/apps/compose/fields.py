@@ -14,6 +14,8 @@ class Kind(StrEnum):
     TEXTS = "texts"
     """A text or a list of them."""
     INTEGER = "integer"
+    NUMBER = "number"
+    """0 or more, with decimals."""
     BOOLEAN = "boolean"
     DURATION = "duration"
     SIZE = "size"
@@ -203,9 +205,68 @@ ROLLOUT: Final = (
     _field("keep", Kind.DURATION, "How long tasks of an aborted revision stay for a look.", default="10m"),
     _field("undo_window", Kind.INTEGER, "So many revisions back one may return without steps.", default=3, high=100),
 )
+POLICY: Final = (
+    _field("type", Kind.TEXT, "What is counted.", choices=("tasks", "percent"), required=True),
+    _field("value", Kind.INTEGER, "So many tasks, or percent of those there were.", low=1, required=True),
+    _field("period", Kind.DURATION, "Within any time of this length, up to `30m`.", default="15s"),
+)
+RULES: Final = (
+    _field("window", Kind.DURATION, "Stabilisation: the safest of what was recommended within it holds, up to `1h`."),
+    _field("policies", Kind.OBJECTS, "How much may change.", below=POLICY),
+    _field(
+        "select",
+        Kind.TEXT,
+        "Which of several policies holds; `disabled` turns the direction off.",
+        choices=("max", "min", "disabled"),
+        default="max",
+    ),
+    _field("tolerance", Kind.NUMBER, "A ratio this near to 1 changes nothing.", default="0.1"),
+)
+BEHAVIOR: Final = (
+    _field("up", Kind.OBJECT, "On the way up; without it at most 100 % or 4 tasks in 15 s, no window.", below=RULES),
+    _field("down", Kind.OBJECT, "On the way down; without it 100 % in 15 s, a window of `5m`.", below=RULES),
+)
+QUEUE: Final = (
+    _field(
+        "query",
+        Kind.TEXT,
+        "A metric that the service itself counts (`api/jobs` is one of the service `api`), or PromQL with `source`.",
+        required=True,
+    ),
+    _field("per_replica", Kind.NUMBER, "How much of it is one task's.", required=True),
+    _field("source", Kind.TEXT, "The Prometheus server (`hunqi metrics source`) that answers the query."),
+)
+SLOT: Final = (
+    _field("cron", Kind.TEXT, "Five fields: the moment from which on it holds, until that of another.", required=True),
+    _field("min", Kind.INTEGER, "The fewest tasks then.", high=1000),
+    _field("max", Kind.INTEGER, "The most tasks then.", low=1, high=1000),
+    _field("timezone", Kind.TEXT, "Of the five fields, such as `Europe/Berlin`.", default="UTC"),
+)
+ZERO: Final = (
+    _field("cooldown", Kind.DURATION, "How long it has been idle before the last task goes.", default="5m"),
+    _field("initial_cooldown", Kind.DURATION, "How long after it first had a task.", default="0s"),
+)
+SCALE: Final = (
+    _field("min", Kind.INTEGER, "The fewest tasks; 0 allows zero.", default=1, high=1000),
+    _field("max", Kind.INTEGER, "The most tasks.", low=1, high=1000, required=True),
+    _field("cpu", Kind.TEXT, "Of each task on average: `70%` of what it reserves (or its limit), or `0.5` cores."),
+    _field("memory", Kind.TEXT, "The same: `80%`, or `400m`."),
+    _field("rps", Kind.NUMBER, "Requests a second for each task."),
+    _field("concurrency", Kind.NUMBER, "Requests open at a time for each task."),
+    _field("p95_ms", Kind.NUMBER, "Above it there are to be more tasks; another measure brings them down."),
+    _field("queue", Kind.OBJECT, "Work that waits.", below=QUEUE),
+    _field("schedule", Kind.OBJECTS, "Other bounds at times.", below=SLOT),
+    _field("behavior", Kind.OBJECT, "How fast it goes.", below=BEHAVIOR),
+    _field("zero", Kind.OBJECT, "`true`: no task while there is nothing to do.", below=ZERO, short=Kind.BOOLEAN),
+    _field(
+        "predict",
+        Kind.BOOLEAN,
+        "Whether tasks come ahead of load that history foretells, where it does.",
+        default=False,
+    ),
+)
 _ORDERS: Final = ("start-first", "stop-first")
 _LATER: Final = (
-    _field("scale", Kind.MAPPING, "How many replicas load asks for. Kept for elastic scaling."),
     _field("binding", Kind.MAPPING, "Databases and credentials. Kept for dynamic binding."),
     _field("snapshot", Kind.MAPPING, "How data are saved. Kept for snapshots."),
 )
@@ -238,6 +299,7 @@ SERVICE: Final = (
         "Where each task tells what it counts itself, in the text format of Prometheus or OpenMetrics.",
         below=METRICS,
     ),
+    _field("scale", Kind.OBJECT, "How many tasks load asks for.", below=SCALE),
     *_LATER,
 )
 TOP: Final = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hunqi.apps.compose import fields
@@ -12,6 +13,14 @@ _ID: Final = "x-hunqi.schema.json"
 _DURATION: Final = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h|d|w))+|.*\$.*)$"
 _SIZE: Final = r"^([0-9]+(\.[0-9]+)? ?[kmgtpKMGTP]?([iI]?[bB])?|.*\$.*)$"
 _TEXT: Final[dict[str, Any]] = {"type": ["string", "number", "boolean"]}
+_PLAIN: Final[Mapping[Kind, dict[str, Any]]] = {
+    Kind.NUMBER: {"type": ["number", "string"], "minimum": 0},
+    Kind.BOOLEAN: {"type": ["boolean", "string"]},
+    Kind.DURATION: {"type": ["string", "integer"], "pattern": _DURATION},
+    Kind.SIZE: {"type": ["string", "integer"], "pattern": _SIZE},
+    Kind.PAIRS: {"type": ["object", "array"]},
+    Kind.MAPPING: {"type": "object"},
+}
 
 
 def x_hunqi_schema() -> dict[str, Any]:
@@ -69,14 +78,8 @@ def _kind(field: Field) -> dict[str, Any]:
             return _listed(field)
         case Kind.INTEGER:
             return {"type": ["integer", "string"], "minimum": field.low, "maximum": field.high}
-        case Kind.BOOLEAN:
-            return {"type": ["boolean", "string"]}
-        case Kind.DURATION:
-            return {"type": ["string", "integer"], "pattern": _DURATION}
-        case Kind.SIZE:
-            return {"type": ["string", "integer"], "pattern": _SIZE}
-        case Kind.PAIRS:
-            return {"type": ["object", "array"]}
+        case Kind.NUMBER | Kind.BOOLEAN | Kind.DURATION | Kind.SIZE | Kind.PAIRS | Kind.MAPPING:
+            return _PLAIN[field.kind]
         case Kind.OBJECT:
             whole = _object(field.below, field.text.replace("`", ""))
             return {"anyOf": [_TEXT, whole]} if field.short is not None else whole
@@ -85,8 +88,6 @@ def _kind(field: Field) -> dict[str, Any]:
         case Kind.MATCHES:
             how = {"anyOf": [_TEXT, _object(field.below, field.text.replace("`", ""))]}
             return {"type": "object", "additionalProperties": how}
-        case Kind.MAPPING:
-            return {"type": "object"}
 
 
 def _listed(field: Field) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hunqi.apps.compose.payloads import grants
 from hunqi.apps.compose.report import show, suggest
 from hunqi.apps.compose.resources import log_driver, placement, resources, restart_policy
 from hunqi.apps.compose.routes import inside, routes
+from hunqi.apps.compose.scale import scaled
 from hunqi.apps.compose.section import Section
 from hunqi.apps.compose.xhunqi import health, hunqi_of, metrics, schedule, seconds
 from hunqi.apps.model import (
@@ -64,7 +65,7 @@ def build_service(name: str, section: Section, top: Section, links: Links, conte
         section.problem("deploy", "a job is not routed: remove its ports and routes, or its mode")
     order = _order(section, own, top, made, context, http=internal == "gateway")
     deploy = section.section("deploy")
-    return ServiceSpec(
+    spec = ServiceSpec(
         name=name,
         image=_image(name, section, context),
         mode=mode,
@@ -91,6 +92,7 @@ def build_service(name: str, section: Section, top: Section, links: Links, conte
         schedule=schedule(own),
         metrics=metrics(own),
     )
+    return scaled(spec, own, context.volumes)
 
 
 def _unique(granted: tuple[Grant, ...], section: Section) -> tuple[Grant, ...]:
