@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from hunqi.apps.operations import AppOperations, Change
 from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
+from hunqi.scaling.operations import Autoscaling
 from hunqi.telemetry.operations import TelemetryOperations
 
 
@@ -281,5 +282,6 @@ class Rooms:
     certificates: Certificates
     platform: Platform
     telemetry: TelemetryOperations
+    scaling: Autoscaling
     leader: Leader
     hooks: Hooks

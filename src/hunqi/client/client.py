@@ -17,6 +17,7 @@ from hunqi.client.apps import Apps, Deploys, Lifecycle
 from hunqi.client.cluster import Cluster
 from hunqi.client.hooks import Hooks
 from hunqi.client.people import People
+from hunqi.client.scaling import Scaling
 from hunqi.client.tasks import Tasks
 from hunqi.client.transport import CONNECT_S, Transport
 from hunqi.client.variables import Variables
@@ -32,6 +33,7 @@ class HunqiClient:
         self.deploys = Deploys(transport)
         self.lifecycle = Lifecycle(transport)
         self.tasks = Tasks(transport)
+        self.scaling = Scaling(transport)
         self.variables = Variables(transport)
         self.people = People(transport)
         self.hooks = Hooks(transport)
