@@ -69,6 +69,10 @@ class Backend:
         if request.path == "/wait":
             self.started.set()
             await self.release.wait()
+        if request.path.startswith("/sleep/"):
+            await asyncio.sleep(int(request.path.rpartition("/")[2]) / 1000)
+        if request.path.startswith("/status/"):
+            return web.Response(status=int(request.path.rpartition("/")[2]))
         if request.path == "/socket":
             return await self._socket(request)
         if request.path == "/cut":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,12 +63,14 @@ from hunqi.hooks.model import Hook, HookDelivery
 from hunqi.nodes.errors import JoinTokenError, NodeNotFoundError
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.model import Roster
+from hunqi.nodes.wire import RequestLine, RequestQuery
 from hunqi.scaling.errors import NotScaledError
 from hunqi.scaling.model import Decision, Scaled
 from hunqi.scaling.parsing import scale_of
 from hunqi.state.database import Database
 from hunqi.state.events import append, now
 from hunqi.state.tables import APPS
+from testbed.measured import MemoryTelemetry
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -105,6 +107,7 @@ class MemoryRooms:
     lines: int = 3
     files: dict[str, bytes] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
 
     def rooms(self) -> Rooms:
         """Return all ports."""
@@ -127,7 +130,9 @@ class MemoryRooms:
             certificates=_Certificates(self),
             platform=_Platform(self),
             leader=self,
+            telemetry=self.telemetry.operations(self.database),
             hooks=_Hooks(self),
+            requests=_Requests(),
             scaling=_Scaling(self),
         )
 
@@ -555,6 +560,34 @@ class _Certificates(_Part):
 
     async def authority(self) -> str:
         return "-----BEGIN CERTIFICATE-----\n"
+
+
+class _Requests:
+    @asynccontextmanager
+    async def open(self, query: RequestQuery, *, follow: bool) -> AsyncGenerator[AsyncIterator[RequestLine]]:
+        async def lines() -> AsyncGenerator[RequestLine]:
+            for status in (200, 404, 503):
+                if query.status in {"", str(status), f"{status // 100}xx"}:
+                    yield RequestLine(
+                        written=f"2026-01-02T03:04:05.{status}000000Z",
+                        at=f"2026-01-02T03:04:05.{status}Z",
+                        node="one",
+                        app=query.app,
+                        service="web",
+                        revision=7,
+                        method="GET",
+                        host="shop.test",
+                        path="/x?token=***",
+                        status=status,
+                        duration_ms=12,
+                        client="192.0.2.7",
+                        flags="UH" if status == 503 else "-",
+                    )
+            if follow:
+                await asyncio.Event().wait()
+
+        async with aclosing(lines()) as found:
+            yield found
 
 
 class _Hooks(_Part):

@@ -16,7 +16,9 @@ import aiohttp
 from hunqi.client.apps import Apps, Deploys, Lifecycle
 from hunqi.client.cluster import Cluster
 from hunqi.client.hooks import Hooks
+from hunqi.client.metrics import Metrics
 from hunqi.client.people import People
+from hunqi.client.requests import Requests
 from hunqi.client.scaling import Scaling
 from hunqi.client.tasks import Tasks
 from hunqi.client.transport import CONNECT_S, Transport
@@ -37,7 +39,9 @@ class HunqiClient:
         self.variables = Variables(transport)
         self.people = People(transport)
         self.hooks = Hooks(transport)
+        self.requests = Requests(transport)
         self.cluster = Cluster(transport)
+        self.metrics = Metrics(transport)
 
 
 @asynccontextmanager

@@ -42,6 +42,7 @@ from hunqi.nodes.controller import NodeController, NodeWorld
 from hunqi.nodes.identity import client_context
 from hunqi.nodes.join import Joins, JoinWorld
 from hunqi.nodes.renewal import Renewals
+from hunqi.nodes.requests import NodeRequests
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
@@ -168,7 +169,9 @@ class _Making:
             self._held,
             sealer,
             session,
-            expected=lambda: agents.nodes,
+            agents=agents,
+            servings=lambda: self._publisher.servings,
+            snapshot=lambda: self._observer.snapshot,
             settings=settings.telemetry,
         )
 
@@ -283,6 +286,7 @@ class _Making:
             scaling=scaling.operations,
             leader=self._leading,
             hooks=hooks,
+            requests=NodeRequests(self._agents, name=self._name_of),
         )
 
     def _joins(self, store: NodeStore) -> Joins:
@@ -305,6 +309,10 @@ class _Making:
     async def _note(self, kind: str, node: str, change: Change) -> None:
         async with self._database.begin() as connection:
             await append(connection, kind, actor=change.actor, subject=node, reason=change.reason)
+
+    def _name_of(self, node: str) -> str:
+        member = self._rosters.current().of(node)
+        return member.name if member else node
 
     def _taking(self) -> frozenset[str]:
         """Return the nodes that have an agent and take tasks."""

@@ -19,8 +19,10 @@ from hunqi.cli.cluster import (
     logs,
     look,
     machines,
+    metrics,
     operating,
     people,
+    requests,
     service,
     up,
 )
@@ -47,6 +49,7 @@ def add_cluster(app: typer.Typer) -> None:
         ("hook", hooks.hook_app),
     ):
         app.add_typer(part, name=name, rich_help_panel=_APPS)
+    app.add_typer(metrics.metrics_app, name="metrics", rich_help_panel=_APPS)
     for name, part in (("node", machines.node_app), ("cert", machines.cert_app), ("ca", machines.ca_app)):
         app.add_typer(part, name=name, rich_help_panel=_CLUSTER)
     for name, part in (("user", people.user_app), ("team", people.team_app), ("token", people.token_app)):
@@ -69,7 +72,7 @@ def _app_commands() -> typer.Typer:
         part.command(rich_help_panel="Changes")(command)
     part.command(rich_help_panel="Changes")(autoscaling.autoscale)
     part.command(rich_help_panel="Changes")(operating.rm)
-    for command in (logs.logs, operating.events):
+    for command in (logs.logs, requests.requests, operating.events):
         part.command(rich_help_panel="Looking in")(command)
     part.command("exec", rich_help_panel="Looking in")(entering.execute)
     for command in (entering.run, copying.cp, entering.port_forward):
