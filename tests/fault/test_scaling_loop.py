@@ -350,7 +350,7 @@ def cluster(cpus: float, tasks: int) -> Snapshot:
     )  # fmt: skip
     labels = {LABEL_APP: "blog", LABEL_SERVICE: "web"}
     reserves = {"TaskTemplate": {"Resources": {"Reservations": {"NanoCPUs": 500_000_000}}}}
-    other = Service(id="s1", version=1, name="blog_web-r1", labels=labels, spec=reserves)
+    other = Service(id="s1", version=1, name="blog_web-r1", labels=labels, spec=reserves, created_at="", updated_at="")
     held = tuple(
         Task(
             id=f"b{n}", service_id="s1", node_id="n1", slot=n, state=TaskState.RUNNING,
@@ -359,7 +359,15 @@ def cluster(cpus: float, tasks: int) -> Snapshot:
         )
         for n in range(tasks)
     )  # fmt: skip
-    return Snapshot(nodes={"n1": node}, services={"s1": other}, tasks={"s1": held})
+    return Snapshot(
+        nodes={"n1": node},
+        services={"s1": other},
+        tasks={"s1": held},
+        networks={},
+        secrets={},
+        configs={},
+        taken_at=0.0,
+    )
 
 
 async def test_nothing_goes_past_what_nodes_can_hold_and_the_shortage_is_told_once(tmp_path: Path) -> None:

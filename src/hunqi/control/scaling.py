@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,29 +71,12 @@ class PastLoads:
         return points
 
 
-class Attention:
-    """Who measures more often (the port ``Attending``), once it is known."""
-
-    def __init__(self) -> None:
-        self._attend: Callable[[str], None] | None = None
-
-    def follow(self, attend: Callable[[str], None]) -> None:
-        """Have ``attend`` called from now on."""
-        self._attend = attend
-
-    def attend(self, app: str) -> None:
-        """Measure the app as often as can be for the next while."""
-        if self._attend is not None:
-            self._attend(app)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
     """All of it. ``scaler`` runs where this process leads."""
 
     scaler: Scaler
     operations: AppAutoscaling
-    attention: Attention
 
 
 def build_scaling(
@@ -102,7 +85,6 @@ def build_scaling(
     """Make it; nothing runs yet. ``database`` is fenced."""
     store = ScalingStore(database)
     foresight = Foresight(PastLoads(measured.operations.metrics))
-    attention = Attention()
     specs = apps.operations.revisions
     scaler = Scaler(
         Parts(
@@ -112,11 +94,11 @@ def build_scaling(
             telemetry=measured.live,
             querying=measured.sources,
             foresight=foresight,
-            attending=attention,
+            attending=measured.measurements,
             cluster=cluster,
             clock=time.time,
         )
     )
     publisher.on_held(scaler.wake)
     operations = AppAutoscaling(apps.sizes, specs, store, last=scaler.last, tests=foresight.tests)
-    return Scaling(scaler=scaler, operations=operations, attention=attention)
+    return Scaling(scaler=scaler, operations=operations)
