@@ -16,6 +16,7 @@ from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.wire import RequestLine, RequestQuery
 from hunqi.rollouts.operations import Rollouts
+from hunqi.scaling.operations import Autoscaling
 from hunqi.telemetry.operations import TelemetryOperations
 
 
@@ -291,6 +292,7 @@ class Rooms:
     certificates: Certificates
     platform: Platform
     telemetry: TelemetryOperations
+    scaling: Autoscaling
     leader: Leader
     hooks: Hooks
     rollouts: Rollouts

@@ -57,6 +57,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "rollout.refused": 409,
         "route.of-file": 409,
         "scale.refused": 409,
+        "scaling.invalid": 422,
         "state.conflict": 409,
         "state.full": 507,
         "state.version": 500,

@@ -20,6 +20,7 @@ from hunqi.client.metrics import Metrics
 from hunqi.client.people import People
 from hunqi.client.requests import Requests
 from hunqi.client.rollouts import Rollouts
+from hunqi.client.scaling import Scaling
 from hunqi.client.tasks import Tasks
 from hunqi.client.transport import CONNECT_S, Transport
 from hunqi.client.variables import Variables
@@ -35,6 +36,7 @@ class HunqiClient:
         self.deploys = Deploys(transport)
         self.lifecycle = Lifecycle(transport)
         self.tasks = Tasks(transport)
+        self.scaling = Scaling(transport)
         self.variables = Variables(transport)
         self.people = People(transport)
         self.hooks = Hooks(transport)

@@ -26,6 +26,7 @@ from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
 from hunqi.control.platform import PlatformView
 from hunqi.control.rollouts import Grounds, Rolling, build_rollouts
+from hunqi.control.scaling import Scaling, build_scaling
 from hunqi.control.settings import ControlSettings
 from hunqi.control.telemetry import Measured, build_telemetry
 from hunqi.engine.client import Docker
@@ -91,6 +92,7 @@ class Parts:
     hooks: HookController
     apps: Apps
     measured: Measured
+    scaling: Scaling
     rolling: Rolling
     rooms: Rooms
     logins: RegistryLogins
@@ -178,6 +180,7 @@ class _Making:
     def parts(self) -> Parts:
         machines = self._machines()
         apps = self._apps(machines)
+        scaling = build_scaling(self._held, apps, self._measured, self._observer, self._publisher)
         rolling = self._rolling(apps)
         certificates = Certificates(
             self._held,
@@ -204,8 +207,9 @@ class _Making:
             hooks=hooks,
             apps=apps,
             measured=self._measured,
+            scaling=scaling,
             rolling=rolling,
-            rooms=self._rooms(machines, apps, certificates, hooks, rolling),
+            rooms=self._rooms(machines, apps, certificates, hooks, scaling, rolling),
             logins=self._logins,
             leases=self._leases,
             leadership=self._leadership,
@@ -267,6 +271,7 @@ class _Making:
         apps: Apps,
         certificates: Certificates,
         hooks: HookController,
+        scaling: Scaling,
         rolling: Rolling,
     ) -> Rooms:
         settings, store = self._settings, NodeStore(self._database)
@@ -296,6 +301,7 @@ class _Making:
             certificates=certificates,
             platform=platform,
             telemetry=self._measured.operations,
+            scaling=scaling.operations,
             leader=self._leading,
             hooks=hooks,
             rollouts=rolling.operations,

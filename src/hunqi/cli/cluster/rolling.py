@@ -309,7 +309,7 @@ def _number(measure: str, value: float | None) -> str:
     if value is None:
         return ""
     if measure == "success-rate":
-        return f"{100 * value:.4g} %"
+        return f"{100 * (1 - value):.4g} %"  # the analysis tells the share that failed
     if measure in {"p50", "p95", "p99"}:
         return f"{value:.3g} ms"
     if measure == "memory":

@@ -36,7 +36,7 @@ def charts_of(looks: Sequence[JSON]) -> list[Chart]:
     found = [Chart(title="weight of the new revision", lines={"weight": _stairs(weights)}, show=_percent)]
     services = list(dict.fromkeys(each["service"] for look in looks for each in look["findings"]))
     for service in services:
-        errors = _lines(looks, "success-rate", service, lambda value: 100 * (1 - value))
+        errors = _lines(looks, "success-rate", service, lambda value: 100 * value)
         if any(errors.values()):
             found.append(Chart(title=f"error rate of {service}", lines=errors, show=_percent))
         for name in _LATENCIES:
