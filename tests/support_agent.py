@@ -40,6 +40,7 @@ from hunqi.gateway.model import (
     EndpointHealth,
     EndpointState,
     GatewayReport,
+    HeldService,
     Route,
     RouteTable,
     Target,
@@ -115,6 +116,17 @@ class MemoryGateway:
         self.is_deaf = False
         self.looks = 0
         self.counts = GatewayCounts(boot="b1", answered=True)
+        self.held: tuple[HeldService, ...] = ()
+        self.anew = asyncio.Event()
+
+    def hold(self, *held: HeldService) -> None:
+        """Have requests wait for these services, and for no others."""
+        self.held = held
+        self.anew.set()
+
+    async def waits_anew(self) -> None:
+        await self.anew.wait()
+        self.anew.clear()
 
     async def count(self) -> GatewayCounts:
         if self.is_deaf:
@@ -146,7 +158,7 @@ class MemoryGateway:
             for cluster in table.clusters.values()
             for each in cluster.endpoints
         )
-        return GatewayReport(node=self.node, version=table.version, running=True, endpoints=endpoints)
+        return GatewayReport(node=self.node, version=table.version, running=True, endpoints=endpoints, held=self.held)
 
     def draining(self) -> set[str]:
         """Return the tasks that take nothing new by the last table."""

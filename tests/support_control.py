@@ -89,6 +89,7 @@ def main(arguments: list[str]) -> int:
         cluster_key_file=platform.cluster_key_file,
         log_dir=directory / "log",
         backup_dir=directory / "backups",
+        telemetry_dir=directory / f"telemetry-{node}",
         edge=Edge(),
         acme=None,
         is_open=False,

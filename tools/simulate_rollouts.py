@@ -357,17 +357,15 @@ def main() -> None:
         f"{', '.join(spec.name for spec in MEASURES)}, each {INTERVAL_S:.0f} s; {steps}; 200 requests/s unless said\n"
     )
     with ProcessPoolExecutor(asked.processes) as pool:
-        print(
-            "| worse revisions | aborted | within 60 s | median | last | requests | by |\n|---|---|---|---|---|---|---|"
-        )
+        print("| worse revisions | aborted | within 60 s | median | last | requests | by |")
+        print("|---|---|---|---|---|---|---|")
         for world in WORSE:
             print(worse_row(world, list(pool.map(partial(run, world), range(asked.worse), chunksize=5))), flush=True)
         print("\n| a leak of | found | median | last |\n|---|---|---|---|")
         for rate in (0.0, 0.3, 1.0, 3.0, 10.0):
             print(_leak_row(rate, asked.worse), flush=True)
-        print(
-            "\n| equal revisions | rollouts | aborted | share | 95 % interval | a step held |\n|---|---|---|---|---|---|"
-        )
+        print("\n| equal revisions | rollouts | aborted | share | 95 % interval | a step held |")
+        print("|---|---|---|---|---|---|")
         for place, world in enumerate(EQUAL):
             seeds = range(asked.others if place else asked.equal)
             print(equal_row(world, list(pool.map(partial(run, world), seeds, chunksize=10))), flush=True)

@@ -44,6 +44,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/apps/{app}/routes": {"service": "web", "spec": {"port": 80, "hosts": ["a.example.com"]}},
     "POST /v1/apps/{app}/hooks": {"url": "https://example.com/in"},
     "POST /v1/hooks": {"url": "https://example.com/in"},
+    "PUT /v1/metric-sources/{source}": {"url": "http://127.0.0.1:1"},
     "PATCH /v1/nodes/{node}": {},
     "POST /v1/join-tokens": {},
     "POST /v1/join": {
@@ -51,7 +52,16 @@ BODIES: dict[str, Any] = {
     },
     "POST /v1/certificates": {"chain_pem": "a", "key_pem": "b"},
 }  # fmt: skip
-PARTS = {"user": "viewer", "team": "sellers", "node": "one", "name": "A", "number": "1", "other": "2"}
+PARTS = {
+    "user": "viewer",
+    "team": "sellers",
+    "node": "one",
+    "name": "A",
+    "number": "1",
+    "other": "2",
+    "source": "prom",
+    "measure": "rps",
+}
 
 
 @pytest.fixture

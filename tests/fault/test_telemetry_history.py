@@ -19,10 +19,13 @@ import pytest
 
 from hunqi.telemetry import journal
 from hunqi.telemetry.errors import HistoryError
+from hunqi.telemetry.histogram import upper_ms
 from hunqi.telemetry.history import History
 from hunqi.telemetry.history_files import Files
 from hunqi.telemetry.live import Live
 from hunqi.telemetry.model import Subject
+from hunqi.telemetry.operations import MetricQuery
+from hunqi.telemetry.queries import Queries
 from hunqi.telemetry.rows import CustomRow, ServiceRow, Step, TaskRow
 from hunqi.telemetry.settings import HistoryLimits
 from support_telemetry import Clock
@@ -94,7 +97,7 @@ async def test_rows_go_through_every_resolution_and_stay_the_same_sums(tmp_path:
     assert [row[2] for row in await history(tmp_path, end).bins(own)] == [3.0]
 
 
-@pytest.mark.parametrize("moment", (0, 1, 3, 5))
+@pytest.mark.parametrize("moment", [0, 1, 3, 5])
 async def test_killed_at_any_moment_of_its_upkeep_no_row_is_lost_or_there_twice(tmp_path: Path, moment: int) -> None:
     """kill -9 of the process that makes files, at moments spread over its work; then it is done again."""
     fill(tmp_path, BEGIN, BEGIN + HOUR)
@@ -251,3 +254,23 @@ async def test_what_is_measured_is_written_as_it_comes(tmp_path: Path) -> None:
         world.poll()
     await kept.write()
     assert any("could not be written" in problem for problem in kept.problems)
+
+
+async def test_a_line_over_time_goes_on_from_the_disk_into_memory(tmp_path: Path) -> None:
+    """Memory begins in the middle of a step of the question: no request is left out, none is counted twice."""
+    fill(tmp_path, BEGIN, BEGIN + HOUR)
+    clock = Clock(BEGIN + HOUR + 700.0)
+    await history(tmp_path, clock.now).tidy()  # so that coarser rows are there, which reach into what memory has
+    live = Live(lambda: {"n"}, clock=clock)
+    with live.restoring() as put:
+        for at in range(BEGIN + 2_510, BEGIN + HOUR, 10):
+            put(rows(at))
+    asked = Queries(live, History(tmp_path, live, clock=clock), clock=clock)
+    for measure, step, value in (("rps", 60, 1.0), ("rps", 600, 1.0), ("cpu", 600, 1.0), ("tasks", 60, 2.0)):
+        query = MetricQuery(measure=measure, service="web", since=BEGIN, until=BEGIN + HOUR, step_s=step)
+        (line,) = (await asked.query("shop", query)).lines
+        assert [point.at for point in line.points] == list(range(BEGIN, BEGIN + HOUR, step))
+        assert [point.value for point in line.points] == pytest.approx([value] * (HOUR // step)), measure
+    query = MetricQuery(measure="p99", service="web", since=BEGIN, until=BEGIN + HOUR, step_s=600)
+    (line,) = (await asked.query("shop", query)).lines
+    assert {point.value for point in line.points} == {upper_ms(60)}

@@ -7,7 +7,8 @@ import base64
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,22 @@ async def test_users_are_known_by_the_cookie_or_header_that_is_named(
     assert (await ask(envoy_at.place.http_port, ["cookie: who=; a=b\r\n"]))[0].cookie
 
 
+async def test_the_cookie_is_kept_from_scripts_and_over_https_from_http(
+    envoy_at: Gateway, pair: tuple[Canned, Canned]
+) -> None:
+    await envoy_at.apply(split(*pair, lane(5000), version=2))
+    async with aiohttp.ClientSession() as client:
+        for scheme, last in (("http", "SameSite=Lax"), ("https", "Secure")):
+            head = {"host": "shop.test", "x-forwarded-proto": scheme}
+            async with client.get(envoy_at.url(), headers=head) as answer:
+                name, _, rest = answer.headers["set-cookie"].partition("=")
+                user, *attributes = rest.split("; ")
+                assert (name, len(user), attributes[-1]) == ("hunqi-user", 32, last)
+                assert {"Path=/", "HttpOnly", "SameSite=Lax", "Max-Age=31536000"} <= set(attributes)
+    await envoy_at.apply(split(*pair, None, version=3))
+    assert not (await ask(envoy_at.place.http_port, [""]))[0].cookie
+
+
 async def test_nobody_can_ask_for_a_lane_from_outside(envoy_at: Gateway, pair: tuple[Canned, Canned]) -> None:
     team = LaneMatch(headers=(Match(name="x-team", value="blue"),), users=1)
     await envoy_at.apply(split(*pair, lane(5000, team), version=2))
@@ -186,8 +203,13 @@ async def test_nobody_can_ask_for_a_lane_from_outside(envoy_at: Gateway, pair: t
     assert counted(said) == {"new": 20}
     assert pair[1].named("x-hunqi-lane") == ["r2"] * 20
     assert not [head for head in pair[1].heads if "x-hunqi-in" in head or "x-hunqi-ask" in head]
-    lines = [each for each in envoy_at.log() if each["status"] == 200][-40:]
-    assert {(each.get("lane"), each["revision"]) for each in lines} == {(None, "1"), ("r2", "2")}
+    await _until(lambda: len(_forwarded(envoy_at)) == 40)
+    logged = Counter((each.get("lane"), each["revision"]) for each in _forwarded(envoy_at))
+    assert logged == {(None, "1"): 20, ("r2", "2"): 20}
+
+
+def _forwarded(at: Gateway) -> list[dict[str, object]]:
+    return [each for each in at.log() if each["status"] == 200]
 
 
 def login(name: str, password: str) -> str:
@@ -346,7 +368,7 @@ async def _post(client: aiohttp.ClientSession, at: Gateway, user: str = "u1") ->
         return await answer.json()
 
 
-async def _until(condition) -> None:
+async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.01)

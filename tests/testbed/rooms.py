@@ -66,6 +66,7 @@ from hunqi.nodes.wire import RequestLine, RequestQuery
 from hunqi.state.database import Database
 from hunqi.state.events import append, now
 from hunqi.state.tables import APPS
+from testbed.measured import MemoryTelemetry
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -102,6 +103,7 @@ class MemoryRooms:
     lines: int = 3
     files: dict[str, bytes] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
 
     def rooms(self) -> Rooms:
         """Return all ports."""
@@ -124,6 +126,7 @@ class MemoryRooms:
             certificates=_Certificates(self),
             platform=_Platform(self),
             leader=self,
+            telemetry=self.telemetry.operations(self.database),
             hooks=_Hooks(self),
             requests=_Requests(),
         )

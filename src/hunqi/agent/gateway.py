@@ -28,3 +28,7 @@ class NoGateway:
     async def count(self) -> GatewayCounts:
         """Return that there were no requests here, which is known."""
         return GatewayCounts(boot="none", answered=True)
+
+    async def waits_anew(self) -> None:
+        """Wait until cancelled: nobody is ever held here."""
+        await asyncio.Event().wait()

@@ -24,6 +24,7 @@ from hunqi.apps.overlay import Overlay, effective, with_overlay
 from hunqi.apps.pinning import local_volumes
 from hunqi.apps.ports import Images
 from hunqi.apps.releasing import Release, origin_of
+from hunqi.apps.rollout_spec import Strategy
 from hunqi.apps.state import AppRecord, Intent
 from hunqi.apps.store import AppStore
 from hunqi.engine.model import Snapshot
@@ -221,6 +222,8 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
             if prepared.live is not None
             else "; reserve less, or add a node"
         )
+        if prepared.live is not None and spec.rollout is not None and spec.rollout.strategy is not Strategy.DIRECT:
+            ways += " (a rollout needs room for both revisions whole: by batches or stop-first there is none)"
         raise RoomError(f"there is no room: {'; '.join(sentences)}{ways}")
 
 

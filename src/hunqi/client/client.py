@@ -16,6 +16,7 @@ import aiohttp
 from hunqi.client.apps import Apps, Deploys, Lifecycle
 from hunqi.client.cluster import Cluster
 from hunqi.client.hooks import Hooks
+from hunqi.client.metrics import Metrics
 from hunqi.client.people import People
 from hunqi.client.requests import Requests
 from hunqi.client.tasks import Tasks
@@ -38,6 +39,7 @@ class HunqiClient:
         self.hooks = Hooks(transport)
         self.requests = Requests(transport)
         self.cluster = Cluster(transport)
+        self.metrics = Metrics(transport)
 
 
 @asynccontextmanager

@@ -24,7 +24,6 @@ from hunqi.control.certificates import Certificates
 from hunqi.control.entering import Entrance
 from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
-from hunqi.control.measuring import Measurements
 from hunqi.control.platform import PlatformView
 from hunqi.control.settings import ControlSettings
 from hunqi.control.telemetry import Measured, build_telemetry
@@ -91,7 +90,6 @@ class Parts:
     hooks: HookController
     apps: Apps
     measured: Measured
-    measurements: Measurements
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -169,7 +167,9 @@ class _Making:
             self._held,
             sealer,
             session,
-            expected=lambda: agents.nodes,
+            agents=agents,
+            servings=lambda: self._publisher.servings,
+            snapshot=lambda: self._observer.snapshot,
             settings=settings.telemetry,
         )
 
@@ -201,12 +201,6 @@ class _Making:
             hooks=hooks,
             apps=apps,
             measured=self._measured,
-            measurements=Measurements(
-                self._agents,
-                self._measured.live.record,
-                servings=lambda: self._publisher.servings,
-                snapshot=lambda: self._observer.snapshot,
-            ),
             rooms=self._rooms(machines, apps, certificates, hooks),
             logins=self._logins,
             leases=self._leases,

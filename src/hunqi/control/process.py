@@ -118,9 +118,9 @@ async def _lead(parts: Parts, lease: Lease, standing_by: asyncio.Task[None]) -> 
         group.create_task(parts.machines.run(), name="nodes")
         group.create_task(parts.certificates.run(), name="certificates")
         group.create_task(parts.apps.run(), name="apps")
-        group.create_task(parts.hooks.run(), name="webhooks")
-        group.create_task(parts.measurements.run(), name="measurements")
+        group.create_task(parts.measured.measurements.run(), name="measurements")
         group.create_task(parts.measured.history.run(), name="history of measurements")
+        group.create_task(parts.hooks.run(), name="webhooks")
 
 
 async def _publish(parts: Parts) -> None:

@@ -7,6 +7,7 @@ ever stops the loop: without history there is no foresight.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,7 @@ TEST_EVERY_S: Final = 3600.0
 FRESH_S: Final = 60.0
 MARGIN_S: Final = 30.0
 """Beside the time that tasks take: measuring, deciding, and the gateways' checks."""
+_log: Final = logging.getLogger(__name__)
 _LONGEST: Final = max(each.minutes * MOST_SEASONS + each.test for each in SEASONS) + LEVEL
 
 
@@ -142,5 +144,8 @@ class Foresight:
             known.foreseen = await asyncio.to_thread(foresee, history, known.tests, sizing, now=now)
         except HunqiError as error:
             known.foreseen = Foreseen(sentence=f"its history cannot be read: {error}")
+        except Exception:
+            _log.exception("app=%s service=%s: its load could not be foretold", subject.app, subject.service)
+            known.foreseen = None
         finally:
             known.busy = False

@@ -105,7 +105,7 @@ def group_of(by: str, service: str, revision: int, *, task: str = "", node: str 
 def from_history(question: Question, rows: Sequence[Sequence[Any]], into: Bins) -> None:
     """Add what the history answered."""
     for group, at, *rest in rows:
-        found = into.setdefault(str(group), {}).setdefault(int(at), Bin())
+        found = into.setdefault(str(group), {}).setdefault(int(at) - int(at) % question.step, Bin())
         if question.kind == "services":
             seconds, requests, classes, buckets, counts, active, held, _ = rest
             latency = zip(buckets, counts, strict=True)
@@ -124,21 +124,22 @@ def from_history(question: Question, rows: Sequence[Sequence[Any]], into: Bins) 
 
 def from_live(question: Question, live: Live, into: Bins) -> None:
     """Add what is in memory."""
-    for at in range(question.start, question.end, question.step):
-        end = min(at + question.step, question.end)
+    for at in range(question.start - question.start % question.step, question.end, question.step):
+        span = max(at, question.start), min(at + question.step, question.end)
         if question.kind == "services":
-            _live_requests(question, live, at, end, into)
+            _live_requests(question, live, at, span, into)
         else:
-            _live_values(question, live, at, end, into)
+            _live_values(question, live, at, span, into)
 
 
-def _live_requests(question: Question, live: Live, at: int, end: int, into: Bins) -> None:
-    intervals = live.rounds.intervals(at, end)
+def _live_requests(question: Question, live: Live, at: int, span: tuple[int, int], into: Bins) -> None:
+    intervals = live.rounds.intervals(*span)
     if not intervals:
         return
     seconds = sum(each.end - each.start for each in intervals)
     rounds = sum(each.last - each.first + 1 for each in intervals)
     first, last = intervals[0].first, intervals[-1].last
+    groups: dict[str, Bin] = {}
     for name, service in live.kept.of_app(question.app):
         if question.service not in {None, name}:
             continue
@@ -146,17 +147,20 @@ def _live_requests(question: Question, live: Live, at: int, end: int, into: Bins
         for revision, series in sorted(service.revisions.items(), reverse=True):
             if question.revision not in {None, revision} or not series.presence.overlaps(first, last):
                 continue
-            found = into.setdefault(group_of(question.by, name, revision), {}).setdefault(at, Bin())
+            group = group_of(question.by, name, revision)
+            found = into.setdefault(group, {}).setdefault(at, Bin())
             for each in intervals:
                 series.sum_into(found.sums, each.first, each.last)
             found.active += series.active_sum(first, last) / rounds * seconds
             found.held += held
             held = 0.0  # it has no revision: the newest one stands for the service
-            found.seconds = seconds
+            groups[group] = found
+    for found in groups.values():
+        found.seconds += seconds
 
 
-def _live_values(question: Question, live: Live, at: int, end: int, into: Bins) -> None:
-    rounds = live.rounds.within(at, end)
+def _live_values(question: Question, live: Live, at: int, span: tuple[int, int], into: Bins) -> None:
+    rounds = live.rounds.within(*span)
     metric, labels = question.metric
     found: dict[str, list[tuple[int, float, float]]] = {}
     for name, service in live.kept.of_app(question.app):
@@ -178,10 +182,11 @@ def _live_values(question: Question, live: Live, at: int, end: int, into: Bins) 
         count = max(points for points, _, _ in sums)
         if count:
             total = into.setdefault(group, {}).setdefault(at, Bin())
-            total.seconds = float(end - at)
-            total.first = sum(first for _, first, _ in sums) / count * total.seconds
-            total.second = sum(second for _, _, second in sums) / count * total.seconds
-            total.tasks = sum(points for points, _, _ in sums) / count * total.seconds
+            seconds = float(span[1] - span[0])
+            total.seconds += seconds
+            total.first += sum(first for _, first, _ in sums) / count * seconds
+            total.second += sum(second for _, _, second in sums) / count * seconds
+            total.tasks += sum(points for points, _, _ in sums) / count * seconds
 
 
 def _task_sums(series: TaskSeries, rounds: range) -> tuple[int, float, float]:

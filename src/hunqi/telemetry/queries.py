@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from hunqi.telemetry.bins import OF_REQUESTS, UNITS, Bins, Question, from_history, from_live
@@ -17,6 +18,7 @@ from hunqi.telemetry.operations import BY, MetricAnswer, MetricLine, MetricQuery
 
 LEAST_STEP_S: Final = 5
 MOST_POINTS: Final = 2000
+_FINEST_S: Final = 10
 _GOOD_POINTS: Final = 120
 _STEPS: Final = (10, 30, 60, 300, 600, 1800, 3600, 21_600, 86_400)
 _TOP_S: Final = 30.0
@@ -49,36 +51,15 @@ class Queries:
         """Return values, from memory and disk. Raises ``MeasureError``, ``HistoryError``."""
         question = plan(app, query, now=self._clock())
         began = self._live.rounds.began
-        cut = question.end if began is None else math.ceil(began / question.step) * question.step
+        cut = question.end if began is None else min(math.ceil(began / _FINEST_S) * _FINEST_S, question.end)
         bins: Bins = {}
-        if question.start < cut:
-            metric, labels = question.metric
-            own = question.kind == "custom"
-            asked = {
-                "kind": question.kind,
-                "app": app,
-                "service": question.service,
-                "revision": question.revision,
-                "by": question.by,
-                "metric": metric if own else None,
-                "labels": labels if own else None,
-                "start": question.start,
-                "end": min(cut, question.end),
-                "step": question.step,
-            }
-            from_history(question, await self._history.bins(asked), bins)
-        if question.end > cut:
-            later = Question(
-                app=app,
-                measure=question.measure,
-                service=question.service,
-                revision=question.revision,
-                by=question.by,
-                start=max(cut, question.start),
-                end=question.end,
-                step=question.step,
-            )
-            from_live(later, self._live, bins)
+        whole = max(question.start, cut - cut % question.step)
+        # The step in which memory begins is made of both, and so of rows that do not reach into memory.
+        for start, end, width in ((question.start, whole, question.step), (whole, cut, _FINEST_S)):
+            if start < end:
+                await self._ask_history(question, bins, start=start, end=end, width=width)
+        if cut < question.end:
+            from_live(replace(question, start=max(cut, question.start)), self._live, bins)
         return MetricAnswer(
             app=app,
             measure=query.measure,
@@ -103,6 +84,22 @@ class Queries:
     def problems(self) -> Sequence[str]:
         """Return what cannot be measured or kept now, in sentences."""
         return [*self._live.problems, *self._history.problems]
+
+    async def _ask_history(self, question: Question, bins: Bins, *, start: int, end: int, width: int) -> None:
+        metric, labels = question.metric if question.kind == "custom" else (None, None)
+        asked = {
+            "kind": question.kind,
+            "app": question.app,
+            "service": question.service,
+            "revision": question.revision,
+            "by": question.by,
+            "metric": metric,
+            "labels": labels,
+            "start": start,
+            "end": end,
+            "step": width,
+        }
+        from_history(question, await self._history.bins(asked), bins)
 
     def _measured_until(self, app: str) -> float | None:
         try:

@@ -18,6 +18,7 @@ from hunqi.cli.cluster import (
     logs,
     look,
     machines,
+    metrics,
     operating,
     people,
     requests,
@@ -47,6 +48,7 @@ def add_cluster(app: typer.Typer) -> None:
         ("hook", hooks.hook_app),
     ):
         app.add_typer(part, name=name, rich_help_panel=_APPS)
+    app.add_typer(metrics.metrics_app, name="metrics", rich_help_panel=_APPS)
     for name, part in (("node", machines.node_app), ("cert", machines.cert_app), ("ca", machines.ca_app)):
         app.add_typer(part, name=name, rich_help_panel=_CLUSTER)
     for name, part in (("user", people.user_app), ("team", people.team_app), ("token", people.token_app)):

@@ -230,8 +230,8 @@ def _acquitted(case: Case, told: Tally) -> str:
     if case.quantile is not None:
         return "nothing speaks against it"
     return (
-        "nothing speaks against it; "
-        f"at most {sentences.percent(upper_share(told.new.errors, told.new.requests))} (95 %) would fail"
+        "nothing speaks against it, and with 95 % confidence at most "
+        f"{sentences.percent(upper_share(told.new.errors, told.new.requests))} fail"
     )
 
 
