@@ -56,6 +56,7 @@ from hunqi.apps.operations import (
     Submission,
     TaskView,
 )
+from hunqi.apps.scale_spec import ScaleSpec
 from hunqi.errors import UserError
 from hunqi.hooks.errors import HookNotFoundError
 from hunqi.hooks.model import Hook, HookDelivery
@@ -63,6 +64,9 @@ from hunqi.nodes.errors import JoinTokenError, NodeNotFoundError
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.model import Roster
 from hunqi.nodes.wire import RequestLine, RequestQuery
+from hunqi.scaling.errors import NotScaledError
+from hunqi.scaling.model import Decision, Scaled
+from hunqi.scaling.parsing import scale_of
 from hunqi.state.database import Database
 from hunqi.state.events import append, now
 from hunqi.state.tables import APPS
@@ -129,6 +133,7 @@ class MemoryRooms:
             telemetry=self.telemetry.operations(self.database),
             hooks=_Hooks(self),
             requests=_Requests(),
+            scaling=_Scaling(self),
         )
 
     async def make_app(self, name: str, team: str) -> None:
@@ -609,6 +614,41 @@ class _Hooks(_Part):
     async def _find(self, app: str | None, hook: str) -> None:
         if hook not in {each.id for each in await self.hooks(app)}:
             raise HookNotFoundError("there is no such webhook")
+
+
+class _Scaling(_Part):
+    """Services named ``web`` are moved by load; what is set is noted."""
+
+    async def scaled(self, app: str) -> Sequence[Scaled]:
+        await self._all.team_of(app)
+        return [await self.find(app, "web")]
+
+    async def find(self, app: str, service: str) -> Scaled:
+        await self._all.team_of(app)
+        if service != "web":
+            raise NotScaledError(f"load does not move {service}")
+        last = Decision(app=app, service=service, at=1.0, current=1, ready=1, wanted=2, low=1, high=5, sentence="rps")
+        return Scaled(
+            app=app, service=service, spec=ScaleSpec(max=5, rps=10), origin="file", current=1, ready=1, sentence="rps",
+            last=last,
+        )  # fmt: skip
+
+    async def set(self, app: str, service: str, given: Mapping[str, Any], change: Change) -> Scaled:
+        found = await self.find(app, service)
+        spec = scale_of(given, AppSpec(name=app, services={service: ServiceSpec(name=service, image="i")}), service)
+        self._all.acts.append(("autoscale", app, service))
+        return replace(found, spec=spec, origin="set")
+
+    async def off(self, app: str, service: str, change: Change) -> None:
+        await self.find(app, service)
+        self._all.acts.append(("autoscale-off", app, service))
+
+    async def forget(self, app: str, service: str, change: Change) -> None:
+        await self.find(app, service)
+
+    async def decisions(self, app: str, *, service: str | None, limit: int) -> Sequence[Decision]:
+        found = await self.find(app, service or "web")
+        return [found.last] if found.last else []
 
 
 class _Platform(_Part):

@@ -15,6 +15,7 @@ from hunqi.apps.operations import AppOperations, Change
 from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.wire import RequestLine, RequestQuery
+from hunqi.scaling.operations import Autoscaling
 from hunqi.telemetry.operations import TelemetryOperations
 
 
@@ -290,6 +291,7 @@ class Rooms:
     certificates: Certificates
     platform: Platform
     telemetry: TelemetryOperations
+    scaling: Autoscaling
     leader: Leader
     hooks: Hooks
     requests: Requests

@@ -19,6 +19,7 @@ from hunqi.client.hooks import Hooks
 from hunqi.client.metrics import Metrics
 from hunqi.client.people import People
 from hunqi.client.requests import Requests
+from hunqi.client.scaling import Scaling
 from hunqi.client.tasks import Tasks
 from hunqi.client.transport import CONNECT_S, Transport
 from hunqi.client.variables import Variables
@@ -34,6 +35,7 @@ class HunqiClient:
         self.deploys = Deploys(transport)
         self.lifecycle = Lifecycle(transport)
         self.tasks = Tasks(transport)
+        self.scaling = Scaling(transport)
         self.variables = Variables(transport)
         self.people = People(transport)
         self.hooks = Hooks(transport)

@@ -171,12 +171,13 @@ class Scaler:
     async def _look_at(self, app: SizedApp, sized: Sized, spec: ScaleSpec, group: asyncio.TaskGroup | None) -> None:
         key = (app.name, sized.service)
         now = self._parts.clock()
-        self._parts.attending.attend(app.name)
         held = self._held.setdefault(key, _Held(memory=Remembered()))
         look = await self._seen(app, sized, spec, held, now)
         if group is not None:
             self._see_ahead(app, sized, spec, held, group, now)
         decision, memory = decide(look, held.memory)
+        if _matters(decision, look):
+            self._parts.attending.attend(app.name)
         if decision.wanted == 0:
             self._asleep.add(key)
         else:
@@ -300,6 +301,12 @@ class Scaler:
         self._asleep &= seen
         self._tasks.keep(seen)
         self._parts.foresight.keep(seen)
+
+
+def _matters(decision: Decision, look: Look) -> bool:
+    """Whether it is worth to measure more often: more is asked for than is there, or has just been."""
+    asked = max(decision.asked or 0, look.burst or 0)
+    return decision.panic or decision.changes or decision.ready < decision.current or asked > decision.current
 
 
 def is_paused(sized: Sized, spec: ScaleSpec) -> bool:

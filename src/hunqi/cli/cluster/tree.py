@@ -9,6 +9,7 @@ import typer
 
 from hunqi.cli.cluster import (
     auth,
+    autoscaling,
     copying,
     deploying,
     entering,
@@ -69,6 +70,7 @@ def _app_commands() -> typer.Typer:
         part.command(rich_help_panel="Revisions")(command)
     for command in (operating.scale, operating.restart, operating.stop, operating.start, operating.maintenance):
         part.command(rich_help_panel="Changes")(command)
+    part.command(rich_help_panel="Changes")(autoscaling.autoscale)
     part.command(rich_help_panel="Changes")(operating.rm)
     for command in (logs.logs, requests.requests, operating.events):
         part.command(rich_help_panel="Looking in")(command)
