@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from hunqi.agent.engine import EngineWatch
 from hunqi.agent.images import Images
 from hunqi.agent.measuring import Measuring
 from hunqi.agent.reports import Reports
+from hunqi.agent.requests import RequestLog
 from hunqi.agent.rosters import RosterFile
 from hunqi.agent.scraping import Scraping
 from hunqi.agent.server import AgentParts, AgentServer
@@ -40,6 +40,7 @@ from hunqi.gateway.model import (
     EndpointHealth,
     EndpointState,
     GatewayReport,
+    HeldService,
     Route,
     RouteTable,
     Target,
@@ -48,17 +49,11 @@ from hunqi.kit.codec import dumps
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import ClusterAuthority, key_name, make_request
 from hunqi.nodes.identity import Credential, Role, TlsPaths
+from testbed.programs import free_port
 
 CLUSTER: Final = "c1"
 NOW: Final = datetime.now(UTC)
 WEB: Final = "shop_web-r7:8080"
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def write_credential(directory: Path, credential: Credential, ca_pem: str) -> TlsPaths:
@@ -121,6 +116,17 @@ class MemoryGateway:
         self.is_deaf = False
         self.looks = 0
         self.counts = GatewayCounts(boot="b1", answered=True)
+        self.held: tuple[HeldService, ...] = ()
+        self.anew = asyncio.Event()
+
+    def hold(self, *held: HeldService) -> None:
+        """Have requests wait for these services, and for no others."""
+        self.held = held
+        self.anew.set()
+
+    async def waits_anew(self) -> None:
+        await self.anew.wait()
+        self.anew.clear()
 
     async def count(self) -> GatewayCounts:
         if self.is_deaf:
@@ -152,7 +158,7 @@ class MemoryGateway:
             for cluster in table.clusters.values()
             for each in cluster.endpoints
         )
-        return GatewayReport(node=self.node, version=table.version, running=True, endpoints=endpoints)
+        return GatewayReport(node=self.node, version=table.version, running=True, endpoints=endpoints, held=self.held)
 
     def draining(self) -> set[str]:
         """Return the tasks that take nothing new by the last table."""
@@ -289,6 +295,7 @@ async def served_without_docker(
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
         certificates=certificates,
         engine=EngineWatch(docker.containers, docker.networks),
+        requests=RequestLog(docker, cluster=CLUSTER, gateway=settings.gateway_name),
         measuring=Measuring(gateway, reports, book, Scraping(book, monotonic=time.monotonic), clock=time.time),
     )
     runner = await AgentServer(settings, parts).start()

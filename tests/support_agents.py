@@ -17,7 +17,15 @@ from hunqi.agent.main import serve_agent
 from hunqi.agent.settings import AgentSettings
 from hunqi.apps.model import HealthSpec, RouteSpec
 from hunqi.engine.client import Docker
-from hunqi.engine.model import LABEL_CLUSTER, LABEL_DRAIN, LABEL_STOP_SIGNAL, Snapshot
+from hunqi.engine.model import (
+    LABEL_APP,
+    LABEL_CLUSTER,
+    LABEL_DRAIN,
+    LABEL_REVISION,
+    LABEL_SERVICE,
+    LABEL_STOP_SIGNAL,
+    Snapshot,
+)
 from hunqi.gateway.model import Edge
 from hunqi.gateway.publisher import Publisher
 from hunqi.nodes.agent_client import AgentClient
@@ -74,6 +82,7 @@ class World:
     docker: Docker
     publisher: Publisher
     roster: Roster
+    client: AgentClient
     app: str
     """Its own for each test: Docker says that a network is gone before its name is free."""
 
@@ -135,7 +144,7 @@ async def world(bed: Bed, directory: Path, *, app: str, replicas: int) -> AsyncG
             client = AgentClient(client_context(paths), lambda: roster)
             stack.push_async_callback(client.close)
             publisher = Publisher(client, edge=Edge(redirect_to_https=False))
-            it = World(bed=bed, docker=docker, publisher=publisher, roster=roster, app=app)
+            it = World(bed=bed, docker=docker, publisher=publisher, roster=roster, client=client, app=app)
             await asyncio.to_thread(_create, it, replicas)
             for each in settings:
                 listening = asyncio.Event()
@@ -176,6 +185,7 @@ def _create(it: World, replicas: int) -> None:
     machine, network = it.bed.first, f"{it.app}_default"
     machine.docker("network", "create", "-d", "overlay", "--attachable", network)
     labels = {LABEL_CLUSTER: CLUSTER, LABEL_DRAIN: "15", LABEL_STOP_SIGNAL: "SIGTERM"}
+    labels |= {LABEL_APP: it.app, LABEL_SERVICE: "web", LABEL_REVISION: "1"}
     options = [word for key, value in labels.items() for word in ("--container-label", f"{key}={value}")]
     machine.docker(
         "service", "create", "-q", "--detach", "--name", it.backend, "--replicas", str(replicas), "--no-resolve-image",

@@ -24,8 +24,11 @@ from hunqi.apps.model import (
 from hunqi.apps.operations import Replacing
 from hunqi.apps.plan import plan
 from hunqi.apps.releasing import origin_of
+from hunqi.apps.rollout_spec import RolloutSpec
 from hunqi.apps.serving import HealthReport, Serving
+from hunqi.apps.shifting import Shift, Verdict
 from hunqi.apps.situation import Facts, Situation
+from hunqi.apps.split import shifts
 from hunqi.apps.standing import standings
 from hunqi.apps.state import AppRecord, DeployRecord, Desired, Intent, Progress
 from hunqi.apps.steps import (
@@ -59,6 +62,7 @@ from hunqi.engine.model import (
     TaskState,
 )
 
+OPEN = {DeployState.PENDING, DeployState.STARTING, DeployState.SHIFTING}
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 IMAGE = "127.0.0.1:5000/shop/{name}@sha256:{digest}"
 
@@ -149,6 +153,27 @@ class World:
             created_at=THEN,
             updated_at=THEN,
         )
+
+    def rollout(self, new: AppSpec, **more: object) -> None:
+        """Deploy another spec so that it moves by decisions, if any of it can."""
+        live = self.revisions.get(self.app.live) if self.app.live else None
+        given: dict[str, object] = {"replicas": dict.fromkeys(new.services, 1), **more}
+        self.release(new)
+        assert self.deploy is not None
+        if live is not None and shifts(live, self.revisions[self.deploy.revision], RolloutSpec()):
+            progress = dataclasses.replace(self.deploy.progress, shift=Shift(**given))  # type: ignore[arg-type]
+            self.deploy = dataclasses.replace(self.deploy, progress=progress)
+
+    def decide(self, **changes: object) -> None:
+        """Take the next decision of the rollout under way, if there is one that can still be decided of."""
+        shift = self.deploy.progress.shift if self.deploy else None
+        if self.deploy is None or shift is None or self.deploy.state not in OPEN or shift.verdict is Verdict.ABORT:
+            return
+        if shift.verdict is Verdict.PROMOTE and changes.get("verdict") is not Verdict.ABORT:
+            return
+        made = dataclasses.replace(shift, number=shift.number + 1, decided_at=self.now, **changes)  # type: ignore[arg-type]
+        progress = dataclasses.replace(self.deploy.progress, shift=made)
+        self.deploy = dataclasses.replace(self.deploy, progress=progress)
 
     def cancel(self) -> None:
         """Cancel the deploy under way."""
@@ -332,7 +357,8 @@ class World:
             case Advance():
                 assert self.deploy is not None
                 if step.live is not None:
-                    self.want(live=step.live)
+                    auto = {**self.app.intent.auto, **dict.fromkeys(step.awake, 1)}
+                    self.want(live=step.live, intent=dataclasses.replace(self.app.intent, auto=auto))
                 progress = dataclasses.replace(self.deploy.progress, changed_at=self.now)
                 self.deploy = dataclasses.replace(self.deploy, state=step.state, progress=progress)
                 if step.state.ended:

@@ -10,24 +10,26 @@ import argparse
 import math
 import random
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
 
 from hunqi.apps.rollout_spec import MeasureKind, MeasureSpec
-from hunqi.rollouts.analysis.model import Outcome
+from hunqi.rollouts.analysis import usage
+from hunqi.rollouts.analysis.model import Finding, Outcome
 from hunqi.rollouts.analysis.requests import Case, judge, remember, tests_of
 from hunqi.rollouts.analysis.trial import Trial
 from hunqi.rollouts.analysis.windows import Side, Window
 from hunqi.telemetry.histogram import LAST, Histogram, bucket_of, upper_ms
+from hunqi.telemetry.model import TaskUsage, UsagePoint
 
 INTERVAL_S = 5.0
-SCHEDULE = ((0.05, 60.0), (0.10, 60.0), (0.25, 60.0), (0.50, 60.0))
+SCHEDULE = ((0.05, 20.0), (0.10, 60.0), (0.25, 60.0), (0.50, 60.0))
 """Weight of the new revision, and for how long."""
+_BEFORE = 60
+"""Intervals of the old revision that were measured before."""
 MEASURES = (
     MeasureSpec(name="success-rate", kind=MeasureKind.SUCCESS_RATE),
     MeasureSpec(name="p50", kind=MeasureKind.P50),
@@ -181,6 +183,7 @@ def poisson(source: random.Random, mean: float) -> int:
 def run(
     world: World,
     seed: int,
+    *,
     measures: Sequence[MeasureSpec] = MEASURES,
     schedule: Sequence[tuple[float, float]] = SCHEDULE,
 ) -> Course:
@@ -189,12 +192,12 @@ def run(
     tests = sum(tests_of(spec) for spec in measures)
     cases = [Case(spec=spec, service="web", new=8, old=7, tests=tests) for spec in measures]
     trials = [Trial() for _ in cases]
-    for index in range(60):
-        window = draw.window((index - 60) * INTERVAL_S, INTERVAL_S, 0.0)
+    for index in range(_BEFORE):
+        window = draw.window((index - _BEFORE) * INTERVAL_S, INTERVAL_S, 0.0)
         trials = [remember(case, trial, [window]) for case, trial in zip(cases, trials, strict=True)]
     at, held = 0.0, 0
     for weight, lasts in schedule:
-        findings = []
+        findings: list[Finding] = []
         for _ in range(round(lasts / INTERVAL_S)):
             window = draw.window(at, INTERVAL_S, weight)
             at += INTERVAL_S
@@ -212,3 +215,168 @@ def run(
                     )
         held += any(finding.outcome is not Outcome.SUCCESS for finding in findings)
     return Course(outcome=Outcome.SUCCESS, at_s=at, held=held)
+
+
+def share_between(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Clopper and Pearson's interval of a share, by bisection of the binomial law."""
+
+    def tail(share: float, least: int) -> float:
+        return math.fsum(
+            math.exp(
+                math.lgamma(total + 1)
+                - math.lgamma(k + 1)
+                - math.lgamma(total - k + 1)
+                + k * math.log(share)
+                + (total - k) * math.log1p(-share)
+            )
+            for k in range(least, total + 1)
+        )
+
+    def bisect(least: int, chance: float) -> float:
+        low, high = 1e-12, 1 - 1e-12
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if tail(middle, least) < chance else (low, middle)
+        return low
+
+    outside = (1 - confidence) / 2
+    return (
+        bisect(count, outside) if count else 0.0,
+        bisect(count + 1, 1 - outside) if count < total else 1.0,
+    )
+
+
+def leak(rate_mib_s: float, seed: int, *, noise_mib: float = 1.0) -> float | None:
+    """Return after how many seconds a leak of a task is found that is looked at each interval; None in two minutes."""
+    source = random.Random(seed)
+    new, *old = (_growing(source, rate, noise_mib, 24) for rate in (rate_mib_s, 0.0, 0.0, 0.0))
+    for count in range(1, 25):
+        first = max(0, count - round(usage.WINDOW_S / INTERVAL_S) - 1)
+        tasks = [replace(task, points=task.points[first:count]) for task in (new, *old)]
+        if usage.leaking(usage.Tasks(new=tasks[:1], old=tasks[1:])):
+            return count * INTERVAL_S
+    return None
+
+
+def _growing(source: random.Random, rate_mib_s: float, noise_mib: float, count: int) -> TaskUsage:
+    points = tuple(
+        UsagePoint(
+            at=place * INTERVAL_S,
+            cpu_cores=0.1,
+            memory_bytes=int((100 + rate_mib_s * place * INTERVAL_S + source.gauss(0, noise_mib)) * 2**20),
+        )
+        for place in range(1, count + 1)
+    )
+    return TaskUsage(task="task", node="node", revision=8, points=points)
+
+
+_OLD = Lane()
+_P99_MS = _OLD.median_ms * math.exp(2.3263 * _OLD.sigma)
+_PAUSING = Lane(pauses_per_hour=600, pause_s=0.5)
+EQUAL = (
+    World(name="nothing else"),
+    World(name="20 requests/s", rps=20),
+    World(name="1,000 requests/s", rps=1000),
+    World(name="load up and down by 80 % in ten minutes", swing=0.8),
+    World(name="errors and latency of both drift (AR(1), σ 0.4)", drift=0.4),
+    World(name="… and jump (σ 1, memory 0.8)", drift=1.0, memory=0.8),
+    World(name="1 % of errors, scattered by 300 %", old=Lane(scatter=3.0, error_share=0.01)),
+    World(name="each task fails for 1 s, 20 times an hour", old=Lane(fails_per_hour=20)),
+    World(name="each task fails for 5 s, 10 times an hour", old=Lane(fails_per_hour=10, fail_s=5)),
+    World(
+        name="one new task for three old, failing for 3 s, 60 times an hour",
+        old=Lane(fails_per_hour=60, fail_s=3),
+        new=Lane(tasks=1, fails_per_hour=60, fail_s=3),
+    ),
+    World(name="each task pauses for 0.5 s, 600 times an hour", old=_PAUSING),
+    World(name="each task pauses for 2 s, 30 times an hour", old=Lane(pauses_per_hour=30, pause_s=2)),
+    World(name="tasks differ by 10 %", old=Lane(task_spread=0.1)),
+    World(name="tasks differ by 20 %", old=Lane(task_spread=0.2)),
+    World(name="tasks differ by 30 %", old=Lane(task_spread=0.3)),
+)
+WORSE = (
+    World(name="5 % of errors", new=replace(_OLD, error_share=0.05)),
+    World(name="2 % of errors", new=replace(_OLD, error_share=0.02)),
+    World(name="1 % of errors", new=replace(_OLD, error_share=0.01)),
+    World(name="0.5 % of errors", new=replace(_OLD, error_share=0.005)),
+    World(name="0.2 % of errors", new=replace(_OLD, error_share=0.002)),
+    World(name="all latencies × 4", new=replace(_OLD, median_ms=4 * _OLD.median_ms)),
+    World(name="p99 × 4: 2 % of requests on a slow path", new=replace(_OLD, slow_share=0.02, slow_ms=4 * _P99_MS)),
+    World(name="all latencies × 2", new=replace(_OLD, median_ms=2 * _OLD.median_ms)),
+    World(name="all latencies × 1.5", new=replace(_OLD, median_ms=1.5 * _OLD.median_ms)),
+    World(
+        name="5 % of errors, all tasks fail for 1 s, 20 times an hour",
+        old=Lane(fails_per_hour=20),
+        new=Lane(fails_per_hour=20, error_share=0.05),
+    ),
+    World(
+        name="p99 × 4 on a slow path, all tasks pause for 0.3 s, 120 times an hour",
+        old=Lane(pauses_per_hour=120),
+        new=Lane(pauses_per_hour=120, slow_share=0.02, slow_ms=4 * _P99_MS),
+    ),
+    World(name="5 % of errors, 50 requests/s", rps=50, new=replace(_OLD, error_share=0.05)),
+)
+
+
+def equal_row(world: World, courses: Sequence[Course]) -> str:
+    """Return the row of equal revisions."""
+    aborted = sum(course.outcome is Outcome.FAILURE for course in courses)
+    low, high = share_between(aborted, len(courses))
+    held = sum(course.held > 0 for course in courses) / len(courses)
+    return (
+        f"| {world.name} | {len(courses):,} | {aborted} | {aborted / len(courses):.2%} | {low:.2%} to {high:.2%} "
+        f"| {held:.1%} |"
+    )
+
+
+def worse_row(world: World, courses: Sequence[Course]) -> str:
+    """Return the row of worse revisions."""
+    bad = [course for course in courses if course.outcome is Outcome.FAILURE]
+    if not bad:
+        return f"| {world.name} | 0 of {len(courses)} | | | | | |"
+    times = sorted(course.at_s for course in bad)
+    soon = sum(course.at_s <= 60 for course in bad)
+    by = Counter(course.measure for course in bad).most_common(1)[0][0]
+    middle, samples = statistics.median(times), statistics.median(course.samples for course in bad)
+    return (
+        f"| {world.name} | {len(bad)} of {len(courses)} | {soon} | {middle:.0f} s | {times[-1]:.0f} s "
+        f"| {samples:,.0f} | {by} |"
+    )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--equal", type=int, default=2000, help="rollouts of an equal revision in the plain world")
+    parser.add_argument("--others", type=int, default=500, help="in each other world")
+    parser.add_argument("--worse", type=int, default=200, help="of each worse revision")
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    steps = ", ".join(f"{weight:.0%} for {lasts:.0f} s" for weight, lasts in SCHEDULE)
+    print(
+        f"{', '.join(spec.name for spec in MEASURES)}, each {INTERVAL_S:.0f} s; {steps}; 200 requests/s unless said\n"
+    )
+    with ProcessPoolExecutor(asked.processes) as pool:
+        print("| worse revisions | aborted | within 60 s | median | last | requests | by |")
+        print("|---|---|---|---|---|---|---|")
+        for world in WORSE:
+            print(worse_row(world, list(pool.map(partial(run, world), range(asked.worse), chunksize=5))), flush=True)
+        print("\n| a leak of | found | median | last |\n|---|---|---|---|")
+        for rate in (0.0, 0.3, 1.0, 3.0, 10.0):
+            print(_leak_row(rate, asked.worse), flush=True)
+        print("\n| equal revisions | rollouts | aborted | share | 95 % interval | a step held |")
+        print("|---|---|---|---|---|---|")
+        for place, world in enumerate(EQUAL):
+            seeds = range(asked.others if place else asked.equal)
+            print(equal_row(world, list(pool.map(partial(run, world), seeds, chunksize=10))), flush=True)
+
+
+def _leak_row(rate: float, count: int) -> str:
+    found = [leak(rate, seed) for seed in range(count)]
+    times = sorted(each for each in found if each is not None)
+    told = f"{statistics.median(times):.0f} s | {times[-1]:.0f} s" if times else "|"
+    return f"| {rate:g} MiB/s | {len(times)} of {count} | {told} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from hunqi.agent.access import ALLOWED, ANONYMOUS
 from hunqi.agent.rosters import RosterFile
 from hunqi.agent.settings import AgentSettings
 from hunqi.agent.tables import Tables
+from hunqi.gateway.counting import GatewayCounts
 from hunqi.nodes.agent_client import AgentClient
 from hunqi.nodes.authority import HOLDER_LIFE, ClusterAuthority
 from hunqi.nodes.errors import AgentRefusedError, AgentUnreachableError, NoAgentError
 from hunqi.nodes.identity import Role, client_context, pinned_context
 from hunqi.nodes.model import AgentStatus, Member, Roster
 from hunqi.nodes.renewal import Renewals
-from hunqi.nodes.wire import GivenCertificates
+from hunqi.nodes.wire import GivenCertificates, ScrapeOrder, ScrapeTarget
+from hunqi.telemetry.histogram import Histogram
+from hunqi.telemetry.wire import ClusterCounts, HeldCounts
 from support_agent import CLUSTER, NOW, MemoryGateway, agent_settings, served_without_docker, table_of, write_credential
 
 
@@ -106,6 +109,37 @@ async def test_a_table_a_report_and_a_drain_travel(tmp_path: Path) -> None:
         assert (status.node, status.table, status.gateway) == ("n1", 12, True)
 
 
+async def test_a_sample_travels_with_what_could_not_be_measured_as_sentences(tmp_path: Path) -> None:
+    async with served(tmp_path) as agent, agent.client() as client:
+        counted = ClusterCounts(
+            backend="shop_web-r7",
+            app="shop",
+            service="web",
+            revision=7,
+            port=8080,
+            requests=5,
+            classes={2: 4, 5: 1},
+            latency=Histogram.of([3.0, 250.0]),
+        )
+        held = HeldCounts(app="shop", service="web", waiting=1, since_start=9)
+        agent.gateway.counts = GatewayCounts(boot="b7", answered=True, clusters=(counted,), held=(held,))
+        agent.gateway.open["10.0.0.1"] = 3
+        await client.push_table("n1", table_of("a"))
+        while not (report := await client.report("n1")).report.endpoints:
+            await client.report("n1", after=report.seq, wait_s=5)
+        sample = await client.measure("n1", ScrapeOrder(targets=(ScrapeTarget(task="none", port=1),)))
+        assert (sample.node, sample.boot, sample.gateway) == ("n1", "b7", True)
+        assert sample.clusters == (replace(counted, active=3),)
+        assert sample.held == (held,)
+        assert (sample.tasks, sample.custom) == ((), ())
+        (problem,) = sample.problems
+        assert "which tasks run here cannot be asked" in problem
+        agent.gateway.is_deaf = True
+        deaf = await client.measure("n1", ScrapeOrder())
+        assert (deaf.boot, deaf.gateway, deaf.clusters) == ("b7", False, ())
+        assert "Envoy does not answer" in deaf.problems
+
+
 async def test_a_roster_is_kept_over_a_restart(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         await client.put_roster("n1", agent.roster())
@@ -158,7 +192,8 @@ class Known:
 
 
 async def test_certificates_are_renewed_and_no_connection_is_cut(tmp_path: Path) -> None:
-    life, issued = timedelta(minutes=90), NOW - timedelta(minutes=80)
+    now = datetime.now(UTC)  # NOW is when the worker began: by now it may be ten minutes ago
+    life, issued = timedelta(minutes=90), now - timedelta(minutes=80)
     async with served(tmp_path, life=life, issued=issued) as agent, agent.client() as client:
         said = await client.status("n1")
         assert said.renew
@@ -167,10 +202,10 @@ async def test_certificates_are_renewed_and_no_connection_is_cut(tmp_path: Path)
         await asyncio.sleep(0.1)
         key, before = agent.settings.tls.key.read_text(), await presented(agent)
         known = Known(roster=agent.roster(), said=said)
-        await Renewals(client, agent.authority, known, now=lambda: NOW).renew_all()
+        await Renewals(client, agent.authority, known, now=lambda: now).renew_all()
         after = await client.status("n1")
         assert not after.renew
-        assert after.expires_at == pytest.approx((NOW + life).timestamp(), abs=2)
+        assert after.expires_at == pytest.approx((now + life).timestamp(), abs=2)
         assert agent.settings.tls.key.read_text() != key
         fresh = await presented(agent)
         assert fresh["serialNumber"] != before["serialNumber"]

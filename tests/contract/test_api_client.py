@@ -214,6 +214,11 @@ async def test_logs_are_streamed_and_left_when_the_client_goes(world: World) -> 
                 await asyncio.sleep(0.01)
 
 
+async def test_requests_are_streamed(world: World) -> None:
+    async with world.client("viewer") as client, client.requests.last(SHOP, status="404") as lines:
+        assert [(line["status"], line["service"], line["task_ms"]) async for line in lines] == [(404, "web", None)]
+
+
 async def test_a_stream_of_an_app_that_is_not_there_is_a_problem_not_a_stream(world: World) -> None:
     async with world.client("viewer") as client:
         with pytest.raises(RefusedError) as raised:

@@ -266,6 +266,19 @@ async def test_what_tasks_wrote_is_shown_with_service_and_node(admin: Terminal) 
     assert [line["service"] for line in lines] == ["web"] * 3
 
 
+async def test_requests_are_shown_a_line_each(admin: Terminal) -> None:
+    said = await admin("app", "requests", SHOP, "--status", "5xx")
+
+    assert said.code == 0, said.err
+    (line,) = said.out.splitlines()
+    when, status, took, unit, whom, method, what, client, flags = line.split()
+    assert (when, status, took, unit) == ("03:04:05.503", "503", "12", "ms")
+    assert (whom, method, what, client, flags) == ("web-r7@one", "GET", "shop.test/x?token=***", "192.0.2.7", "UH")
+    lines = [json.loads(line) for line in (await admin("app", "requests", SHOP, "--json")).out.splitlines()]
+    assert [line["status"] for line in lines] == [200, 404, 503]
+    assert (await admin("app", "requests", SHOP, "--status", "9xx")).code != 0
+
+
 async def test_events_are_shown_with_who_did_it(admin: Terminal) -> None:
     await admin("app", "restart", SHOP, "--reason", "it was slow")
 

@@ -27,7 +27,8 @@ from hunqi.nodes.joining import Joiner, NotJoinedError, join_cluster
 from hunqi.nodes.store import NodeStore
 from hunqi.nodes.tokens import JoinDoor, JoinToken
 from hunqi.state.database import open_database
-from support_agent import CLUSTER, NOW, agent_settings, free_port
+from support_agent import CLUSTER, NOW, agent_settings
+from testbed.programs import free_port
 
 HOST = "10.0.0.9"
 

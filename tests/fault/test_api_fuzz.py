@@ -30,7 +30,7 @@ BOUNDED = settings(
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
-UNENDING = {("GET", "/v1/events"), ("GET", "/v1/apps/{app}/logs")}
+UNENDING = {("GET", "/v1/events"), ("GET", "/v1/apps/{app}/logs"), ("GET", "/v1/apps/{app}/requests")}
 """Streams that may be followed for ever: asked with follow=false."""
 MARK = "MARK-OF-SHOP"
 

@@ -17,7 +17,7 @@ from testbed.registry import RealRegistry, real_registry
 from testbed.trial import REPOSITORY, get_blob, get_until_right, is_right, wrong_files
 from testbed.wire import Wire
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("kills")]
 
 IMAGE = opaque([24 * MIB] * 8, seed="kills")
 PACE = 8 * MIB

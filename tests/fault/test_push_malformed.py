@@ -163,7 +163,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.slow
 def test_malformed_requests_do_no_harm(server: Target) -> None:
     sent = 0
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     server.client.push_blob("fuzz/repo", b"{}")
 
     @settings(

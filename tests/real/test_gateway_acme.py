@@ -59,6 +59,7 @@ def account(envoy_at: Gateway, tmp_path: Path) -> Iterator[AcmeAccount]:
         daemon = Daemon(command, log=tmp_path / "pebble.log", env=env)
         stack.callback(daemon.stop)
         daemon.wait_until(lambda: "ACME directory available" in (tmp_path / "pebble.log").read_text(), timeout_s=15.0)
+        daemon.wait_until(lambda: accepts("127.0.0.1", api), timeout_s=15.0)  # it says so before it listens
         yield AcmeAccount.make(f"https://127.0.0.1:{api}/dir", ca_file=str(authority.ca_file))
 
 

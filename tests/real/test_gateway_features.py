@@ -447,7 +447,7 @@ async def test_datagrams_are_carried(world: World) -> None:
     transport, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
     task = Endpoint(address="127.0.0.1", port=transport.get_extra_info("sockname")[1], task="u1", node="n1")
     named = Cluster(name="dns_main-r1:53", protocol=Protocol.UDP, health=HealthSpec(), endpoints=(task,))
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port(kind=socket.SOCK_DGRAM)
     wanted = route("", Target(cluster=named.name), hosts=(), tcp_port=port, protocol=Protocol.UDP)
     await world.gateway.apply(table(named, routes=(wanted,)))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

@@ -12,11 +12,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hunqi.apps.lanes import KeyKind, LaneKey, LaneMatch
 from hunqi.apps.model import Cors, Match, Protocol, RateLimit, RouteSpec
 from hunqi.gateway.envoy import Envoy
 from hunqi.gateway.faults import sound_routes
 from hunqi.gateway.files import ResourceFiles
-from hunqi.gateway.model import Certificate, Edge, InternalRoute, Route, RouteTable, Target
+from hunqi.gateway.lanes import sound_lane
+from hunqi.gateway.model import AppLane, Certificate, Edge, InternalRoute, Route, RouteTable, Target
 from hunqi.gateway.render import Renderer, render
 from testbed.authority import Authority
 from testbed.gateway import Gateway, backend, cluster, free_port, gateway, route, table
@@ -147,17 +149,48 @@ def nasty(chance: random.Random, number: int) -> Route:
     )
 
 
+def nasty_lane(chance: random.Random, app: str) -> AppLane:
+    """A lane with conditions that a user could have written."""
+    pick = chance.choice
+
+    def some() -> tuple[Match, ...]:
+        kinds = ("exact", "prefix", "regex", "present", "odd")
+        return tuple(
+            Match(name=pick(["x-a", *TEXTS]), kind=pick(kinds), value=pick([*TEXTS, *REGEXES]))
+            for _ in range(pick([0, 0, 1, 2]))
+        )
+
+    matches = tuple(
+        LaneMatch(
+            headers=some(),
+            cookies=some(),
+            query=some(),
+            sources=tuple(pick(NETWORKS) for _ in range(pick([0, 0, 1]))),
+            users=pick([0, 1, 10_000, 10_001]),
+        )
+        for _ in range(12)
+    )
+    key = LaneKey(kind=pick(list(KeyKind)), name=pick(["a", "b", *TEXTS]))
+    return AppLane(app=app, name="r2", salt=pick(TEXTS), weight=pick([0, 1, 10_000]), matches=matches, key=key)
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_nothing_that_is_found_sound_is_refused_by_envoy(envoy_at: Gateway, seed: int) -> None:
     chance = random.Random(seed)
     edge = Edge(tcp_ports=(20_500, 32_000))
-    routes, problems = sound_routes([nasty(chance, number) for number in range(400)], edge)
+    made = [nasty(chance, number) for number in range(400)]
+    made += [replace(each, lane="r2") for each in made[:200]]
+    routes, problems = sound_routes(made, edge)
+    lanes = [found for app in range(7) if (found := sound_lane(nasty_lane(chance, f"app{app}"))[0])]
+    routes = [each for each in routes if not each.lane or each.app in {lane.app for lane in lanes}]
+    assert any(each.lane for each in routes)
     assert len(routes) > 100
     assert problems
     async with backend() as task:
         # Ports are taken by others now and then; the point here is what Envoy says of words.
         few = [each for each in routes if each.spec.tcp_port in {None, 443}]
-        await envoy_at.apply(table(cluster(task, hold_s=1.0), routes=tuple(few), edge=edge, version=2))
+        wanted = table(cluster(task, hold_s=1.0), routes=tuple(few), edge=edge, version=2, lanes=tuple(lanes))
+        await envoy_at.apply(wanted)
 
 
 async def test_certificates_and_chains_that_overlap_are_not_refused(envoy_at: Gateway, tmp_path: Path) -> None:

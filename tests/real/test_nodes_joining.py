@@ -28,7 +28,8 @@ from hunqi.nodes.renewal import Known, Renewals
 from hunqi.nodes.store import NodeStore
 from hunqi.nodes.tokens import JoinDoor
 from hunqi.state.database import open_database
-from support_agent import CLUSTER, NOW, agent_settings, free_port, running, write_credential
+from support_agent import CLUSTER, NOW, agent_settings, running, write_credential
+from testbed.programs import free_port
 from testbed.swarm import swarm
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("three-nodes")]

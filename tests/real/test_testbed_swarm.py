@@ -56,7 +56,7 @@ def test_a_cut_machine_cannot_be_reached_until_its_cable_is_plugged_in(three_nod
     def reached() -> bool:
         return first.run("busybox", "nc", "-w", "1", third.address, "2377", "-e", "true", check=False).returncode == 0
 
-    assert reached()
+    wait_for(reached, timeout_s=20.0, what="the machine before its cable is cut")
     third.cut()
     try:
         assert not reached()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -23,20 +21,9 @@ from hunqi.gateway.hold import Holds, serve_holds, serving
 from hunqi.gateway.model import Cluster, Edge, Endpoint, Place, Route, RouteTable, Target
 from hunqi.gateway.render import Renderer
 from hunqi.gateway.render.bootstrap import ADMIN_SOCKET, render_bootstrap
+from testbed.programs import free_port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port that nothing listens on, from below those that the kernel gives to clients."""
-    for port in random.sample(range(20_500, 32_000), 100):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port")
 
 
 @dataclass(slots=True)
@@ -82,6 +69,10 @@ class Backend:
         if request.path == "/wait":
             self.started.set()
             await self.release.wait()
+        if request.path.startswith("/sleep/"):
+            await asyncio.sleep(int(request.path.rpartition("/")[2]) / 1000)
+        if request.path.startswith("/status/"):
+            return web.Response(status=int(request.path.rpartition("/")[2]))
         if request.path == "/socket":
             return await self._socket(request)
         if request.path == "/cut":

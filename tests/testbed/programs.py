@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -37,6 +38,9 @@ PACKAGE_OF: Final[Mapping[str, str]] = {
 _FIRST_PORT: Final = 12_000
 _PORT_TRIES: Final = 200
 _GIVEN: Final[set[int]] = set()
+_GIVEN_BY_ALL: Final = Path(f"/tmp/hunqi-test-ports-{os.getuid()}")
+"""Byte N is locked by the process that gave port N away, until it ends."""
+_locked: list[int] = []
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -64,22 +68,38 @@ def find_program(name: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on, and that the kernel gives to no connection: from below its own range."""
+def free_port(*, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port that nobody listens on and no other test run was given.
+
+    It is from below the kernel's own range, so that the kernel gives it to no connection.
+    """
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     first, last = (1024, 65535) if low <= _FIRST_PORT else (_FIRST_PORT, low - 1)
     for _ in range(_PORT_TRIES):
         port = secrets.randbelow(last - first) + first
-        if port in _GIVEN:
+        if not _reserve(port):
             continue
-        with socket.socket() as probe:
+        with socket.socket(type=kind) as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("0.0.0.0", port))
             except OSError:
                 continue
-        _GIVEN.add(port)
         return port
     raise ProcessFailedError("no free port was found")
+
+
+def _reserve(port: int) -> bool:
+    """Whether this process may have the port: what another worker was given may have nobody listening yet."""
+    if port in _GIVEN:
+        return False
+    if not _locked:
+        _locked.append(os.open(_GIVEN_BY_ALL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    try:
+        fcntl.lockf(_locked[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _GIVEN.add(port)
+    return True
 
 
 def run(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -56,12 +56,17 @@ from hunqi.apps.operations import (
     Submission,
     TaskView,
 )
+from hunqi.apps.scale_spec import ScaleSpec
 from hunqi.errors import UserError
 from hunqi.hooks.errors import HookNotFoundError
 from hunqi.hooks.model import Hook, HookDelivery
 from hunqi.nodes.errors import JoinTokenError, NodeNotFoundError
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.model import Roster
+from hunqi.nodes.wire import RequestLine, RequestQuery
+from hunqi.scaling.errors import NotScaledError
+from hunqi.scaling.model import Decision, Scaled
+from hunqi.scaling.parsing import scale_of
 from hunqi.state.database import Database
 from hunqi.state.events import append, now
 from hunqi.state.tables import APPS
@@ -127,6 +132,8 @@ class MemoryRooms:
             leader=self,
             telemetry=self.telemetry.operations(self.database),
             hooks=_Hooks(self),
+            requests=_Requests(),
+            scaling=_Scaling(self),
         )
 
     async def make_app(self, name: str, team: str) -> None:
@@ -555,6 +562,34 @@ class _Certificates(_Part):
         return "-----BEGIN CERTIFICATE-----\n"
 
 
+class _Requests:
+    @asynccontextmanager
+    async def open(self, query: RequestQuery, *, follow: bool) -> AsyncGenerator[AsyncIterator[RequestLine]]:
+        async def lines() -> AsyncGenerator[RequestLine]:
+            for status in (200, 404, 503):
+                if query.status in {"", str(status), f"{status // 100}xx"}:
+                    yield RequestLine(
+                        written=f"2026-01-02T03:04:05.{status}000000Z",
+                        at=f"2026-01-02T03:04:05.{status}Z",
+                        node="one",
+                        app=query.app,
+                        service="web",
+                        revision=7,
+                        method="GET",
+                        host="shop.test",
+                        path="/x?token=***",
+                        status=status,
+                        duration_ms=12,
+                        client="192.0.2.7",
+                        flags="UH" if status == 503 else "-",
+                    )
+            if follow:
+                await asyncio.Event().wait()
+
+        async with aclosing(lines()) as found:
+            yield found
+
+
 class _Hooks(_Part):
     async def hooks(self, app: str | None) -> Sequence[Hook]:
         return [Hook(id="h1", app=app, url="https://h.example.com", kinds=(), trusted=False, told=0, created_at=now())]
@@ -579,6 +614,41 @@ class _Hooks(_Part):
     async def _find(self, app: str | None, hook: str) -> None:
         if hook not in {each.id for each in await self.hooks(app)}:
             raise HookNotFoundError("there is no such webhook")
+
+
+class _Scaling(_Part):
+    """Services named ``web`` are moved by load; what is set is noted."""
+
+    async def scaled(self, app: str) -> Sequence[Scaled]:
+        await self._all.team_of(app)
+        return [await self.find(app, "web")]
+
+    async def find(self, app: str, service: str) -> Scaled:
+        await self._all.team_of(app)
+        if service != "web":
+            raise NotScaledError(f"load does not move {service}")
+        last = Decision(app=app, service=service, at=1.0, current=1, ready=1, wanted=2, low=1, high=5, sentence="rps")
+        return Scaled(
+            app=app, service=service, spec=ScaleSpec(max=5, rps=10), origin="file", current=1, ready=1, sentence="rps",
+            last=last,
+        )  # fmt: skip
+
+    async def set(self, app: str, service: str, given: Mapping[str, Any], change: Change) -> Scaled:
+        found = await self.find(app, service)
+        spec = scale_of(given, AppSpec(name=app, services={service: ServiceSpec(name=service, image="i")}), service)
+        self._all.acts.append(("autoscale", app, service))
+        return replace(found, spec=spec, origin="set")
+
+    async def off(self, app: str, service: str, change: Change) -> None:
+        await self.find(app, service)
+        self._all.acts.append(("autoscale-off", app, service))
+
+    async def forget(self, app: str, service: str, change: Change) -> None:
+        await self.find(app, service)
+
+    async def decisions(self, app: str, *, service: str | None, limit: int) -> Sequence[Decision]:
+        found = await self.find(app, service or "web")
+        return [found.last] if found.last else []
 
 
 class _Platform(_Part):

@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hunqi.apps.model import AppSpec, Condition, Dependency, ServiceSpec
+from hunqi.apps.model import AppSpec, Condition, Dependency, DeployState, ServiceSpec
 from hunqi.apps.operations import Replacing
+from hunqi.apps.shifting import Verdict
 from hunqi.apps.state import Desired
 from hunqi.engine.model import TaskState
 from support_apps import IMAGE, World, service, spec, stop_first, web
@@ -39,8 +40,13 @@ def specs(draw: Any) -> AppSpec:
     return spec(front, *made)
 
 
+VERDICTS = st.sampled_from([Verdict.GO_ON, Verdict.GO_ON, Verdict.PROMOTE, Verdict.ABORT])
+DECISIONS = st.tuples(st.integers(0, 10_000), st.integers(1, 3), VERDICTS)
 ACTS = st.one_of(
     st.tuples(st.just("release"), st.tuples(specs(), REPLACING)),
+    st.tuples(st.just("rollout"), st.tuples(specs(), st.sampled_from([0.0, 3.0]))),
+    st.tuples(st.just("decide"), DECISIONS),
+    st.tuples(st.just("auto"), st.sampled_from([0, 0, 1, 3])),
     st.tuples(st.just("cancel"), st.none()),
     st.tuples(st.just("look"), st.integers(0, 4)),
     st.tuples(st.just("look"), st.none()),
@@ -53,13 +59,24 @@ ACTS = st.one_of(
 )
 
 
+def decide(world: World, decision: tuple[int, int, Verdict]) -> None:
+    weight, replicas, verdict = decision
+    world.decide(weight=weight, replicas={"web": replicas}, verdict=verdict)
+
+
+def check_lane(world: World) -> None:
+    """A lane leads only to what the gateways know and does not leave, whole; and only while it is decided of."""
+    offered = world.offered
+    if offered is None or offered.lane is None:
+        return
+    known = {each.name for each in offered.backends}
+    for shares in offered.lane.shares.values():
+        assert sum(share.weight for share in shares) == 100
+        assert {share.backend for share in shares} <= known - offered.draining
+
+
 def act(world: World, what: str, value: Any) -> None:
     match what:
-        case "release":
-            world.release(value[0], replacing=value[1])
-        case "cancel":
-            if world.deploy is not None and world.deploy.revision != world.app.live:
-                world.cancel()
         case "look":
             world.look(steps=value)
         case "time":
@@ -75,21 +92,47 @@ def act(world: World, what: str, value: Any) -> None:
         case "remove" if world.services:
             name = sorted(world.services)[value % len(world.services)]
             del world.services[name], world.tasks[name]
+        case _:
+            ask(world, what, value)
+
+
+def ask(world: World, what: str, value: Any) -> None:
+    match what:
+        case "release":
+            world.release(value[0], replacing=value[1])
+        case "rollout":
+            world.rollout(value[0], keep_s=value[1])
+        case "decide":
+            decide(world, value)
+        case "auto":
+            world.want(intent=dataclasses.replace(world.app.intent, auto={"web": value}))
+        case "cancel":
+            if world.deploy is not None and world.deploy.revision != world.app.live:
+                world.cancel()
+        case _:
+            assert what == "remove"
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(first=specs(), acts=st.lists(ACTS, max_size=30))
-def test_every_state_has_an_end_and_leaves_nothing_behind(first: AppSpec, acts: list[tuple[str, Any]]) -> None:
+@given(first=specs(), acts=st.lists(ACTS, max_size=30), end=st.sampled_from([Verdict.PROMOTE, Verdict.ABORT]))
+def test_every_state_has_an_end_and_leaves_nothing_behind(
+    first: AppSpec, acts: list[tuple[str, Any]], end: Verdict
+) -> None:
     world = World()
     world.release(first)
     world.settle()
     for what, value in acts:
         act(world, what, value)
+        check_lane(world)
     world.busy = False
+    if world.deploy is not None and world.deploy.state is DeployState.SHIFTING:
+        world.decide(verdict=end)
     # What is live may have been broken meanwhile: then it is not calm, but nothing is begun any more.
     for _ in range(80):
         made = world.look()
         world.pass_time()
+        if world.deploy is not None and world.deploy.state is DeployState.SHIFTING:
+            world.decide(verdict=end)
     assert made.steps == ()
     assert world.deploy is None
     live = world.revisions[world.app.live or 0]
@@ -104,12 +147,18 @@ def test_every_state_has_an_end_and_leaves_nothing_behind(first: AppSpec, acts: 
 @given(
     releases=st.lists(specs(), min_size=1, max_size=3),
     acts=st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), max_size=40),
-    batches=st.booleans(),
+    way=st.sampled_from([None, Replacing.BATCHES, "rollout"]),
     every=st.integers(4, 12),
     cancel=st.booleans(),
+    decisions=st.lists(DECISIONS, min_size=1),
 )
 def test_start_first_service_never_loses_capacity(
-    releases: list[AppSpec], acts: list[tuple[int, bool, bool]], batches: bool, every: int, cancel: bool
+    releases: list[AppSpec],
+    acts: list[tuple[int, bool, bool]],
+    way: Any,
+    every: int,
+    cancel: bool,
+    decisions: list[tuple[int, int, Verdict]],
 ) -> None:
     """New revisions come at any time, looks are cut off anywhere, control dies anywhere, tasks are slow or quick."""
     world = World()
@@ -121,12 +170,18 @@ def test_start_first_service_never_loses_capacity(
         if pending and index % every == 0:
             new = pending.pop()
             least = min(least, new.services["web"].replicas)
-            world.release(new, replacing=Replacing.BATCHES if batches else None)
+            if way == "rollout":
+                world.rollout(new, keep_s=3.0)
+            else:
+                world.release(new, replacing=way)
+        if index % 5 == 0:
+            decide(world, decisions[index % len(decisions)])
         if cancel and index % every == every - 1 and world.deploy and world.deploy.revision != world.app.live:
             world.cancel()
         if crash:
             world.crash()
         world.look(steps=steps)
+        check_lane(world)
         world.pass_time(ready=ready)
         assert world.capacity("web") >= least
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hunqi.apps.metrics_spec import MetricsSpec
 from hunqi.apps.model import (
     AppSpec,
     Attachment,
@@ -27,6 +28,7 @@ from hunqi.apps.model import (
     ServiceSpec,
     VolumeSpec,
 )
+from hunqi.apps.scale_spec import ScaleSpec
 from hunqi.apps.swarm import (
     Target,
     Targets,
@@ -217,6 +219,8 @@ IN_PLACE: dict[str, Any] = {
     "schedule": "0 0 * * *",
     "restart_on_dependency": True,
     "routes": (replace(ROUTE, path="/x"),),
+    "scale": ScaleSpec(max=3),
+    "metrics": MetricsSpec(port=9100),
 }
 REPLACES: dict[str, Any] = {
     "name": "other",

@@ -26,5 +26,9 @@ class NoGateway:
         return GatewayReport(node=self._node, version=0, running=False, endpoints=())
 
     async def count(self) -> GatewayCounts:
-        """Return that nothing is counted here."""
-        return GatewayCounts(boot="", answered=False)
+        """Return that there were no requests here, which is known."""
+        return GatewayCounts(boot="none", answered=True)
+
+    async def waits_anew(self) -> None:
+        """Wait until cancelled: nobody is ever held here."""
+        await asyncio.Event().wait()

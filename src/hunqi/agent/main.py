@@ -20,6 +20,7 @@ from hunqi.agent.images import Images
 from hunqi.agent.measuring import Measuring
 from hunqi.agent.ports import Gateway
 from hunqi.agent.reports import Reports
+from hunqi.agent.requests import RequestLog
 from hunqi.agent.rosters import RosterFile
 from hunqi.agent.scraping import Scraping
 from hunqi.agent.server import AgentParts, AgentServer
@@ -143,6 +144,7 @@ def _parts(
         door=Door(ca_file=settings.tls.ca, control_url=settings.control_url),
         certificates=certificates,
         engine=EngineWatch(docker.containers, docker.networks),
+        requests=RequestLog(docker, cluster=settings.cluster, gateway=settings.gateway_name),
         measuring=Measuring(gateway, reports, book, Scraping(book, monotonic=time.monotonic), clock=time.time),
     )
 

@@ -30,6 +30,10 @@ class Gateway(Protocol):
         """Ask Envoy what it has counted; one that does not answer is said, not raised."""
         ...
 
+    async def waits_anew(self) -> None:
+        """Return once a request waits for a service for which none did before."""
+        ...
+
 
 class Container(Protocol):
     """A container of this node, as far as the agent looks at one (``hunqi.engine.model.Container`` is one)."""

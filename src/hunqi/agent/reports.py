@@ -98,6 +98,17 @@ class Reports:
 
     async def run(self) -> None:
         """Ask the gateway while somebody is interested, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._wake_for_held())
+            await self._observe_forever()
+
+    async def _wake_for_held(self) -> None:
+        """A request that waits for a task of a service at zero is news at once."""
+        while True:
+            await self._gateway.waits_anew()
+            self.wake()
+
+    async def _observe_forever(self) -> None:
         while True:
             if self._waiters == 0:
                 self._wanted.clear()
@@ -160,7 +171,7 @@ class Reports:
             )
             for each in report.endpoints
         )
-        return (report.version, report.running, report.problem, endpoints)
+        return (report.version, report.running, report.problem, report.held, endpoints)
 
     def _is_hot(self) -> bool:
         now = self._monotonic()

@@ -21,6 +21,7 @@ from hunqi.agent.errors import BadRequestError, NoControlError, NoGatewayError, 
 from hunqi.agent.images import Images
 from hunqi.agent.measuring import Measuring
 from hunqi.agent.reports import Reports
+from hunqi.agent.requests import RequestLog
 from hunqi.agent.rosters import RosterFile
 from hunqi.agent.settings import AgentSettings
 from hunqi.agent.stops import Stops
@@ -39,6 +40,7 @@ from hunqi.nodes.wire import (
     GivenCertificates,
     ImageList,
     PinOrder,
+    RequestQuery,
     ScrapeOrder,
     TakenTable,
 )
@@ -79,6 +81,7 @@ class AgentParts:
     certificates: Certificates
     engine: EngineWatch
     measuring: Measuring
+    requests: RequestLog
 
 
 class AgentServer:
@@ -103,6 +106,7 @@ class AgentServer:
         app.router.add_post("/v1/gateway/drain", self._drain)
         app.router.add_get("/v1/metrics", self._metrics)
         app.router.add_post("/v1/metrics", self._metrics)
+        app.router.add_post("/v1/requests", self._requests)
         app.router.add_get("/v1/exec", parts.streams.execute)
         app.router.add_get("/v1/forward", parts.streams.forward)
         app.router.add_get("/v1/files", parts.streams.get_files)
@@ -195,6 +199,10 @@ class AgentServer:
         order = await _read(request, ScrapeOrder) if request.method == "POST" else ScrapeOrder()
         sample = await self._parts.measuring.sample(self._settings.node, order)
         return web.Response(body=orjson.dumps(encode(sample)), content_type="application/json")
+
+    async def _requests(self, request: web.Request) -> web.StreamResponse:
+        lines = await self._parts.requests.read(await _read(request, RequestQuery))
+        return web.Response(body=orjson.dumps(encode(lines)), content_type="application/json")
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return _json(await self._parts.chores.health(request.query.get("container", "")))

@@ -14,7 +14,7 @@ from hunqi.api.context import Context
 from hunqi.api.idempotency import IdempotencyKeys
 from hunqi.api.limits import Limits
 from hunqi.api.ports import Rooms
-from hunqi.api.routes import apps, cluster, events, hooks, metrics, people, tasks, variables
+from hunqi.api.routes import apps, cluster, events, hooks, metrics, people, requests, scaling, tasks, variables
 from hunqi.api.streams import HEARTBEAT_S, MOST_STREAMS, Streams
 from hunqi.identity.directory import Directory
 from hunqi.identity.registry import RegistryLogins
@@ -79,7 +79,7 @@ def build_api(
     )
     api.state.access = access
     api.state.idempotency = IdempotencyKeys(directory.database)
-    for subject in (people, apps, tasks, variables, hooks, cluster, metrics, events):
+    for subject in (people, apps, tasks, requests, variables, hooks, cluster, metrics, scaling, events):
         api.include_router(subject.routes(context))
     problems.install(api)
     api.add_middleware(Limits)

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from hunqi.apps.operations import AppOperations, Change
 from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
+from hunqi.nodes.wire import RequestLine, RequestQuery
+from hunqi.scaling.operations import Autoscaling
 from hunqi.telemetry.operations import TelemetryOperations
 
 
@@ -270,6 +272,14 @@ class Leader(Protocol):
         ...
 
 
+class Requests(Protocol):
+    """The access logs of all gateways."""
+
+    def open(self, query: RequestQuery, *, follow: bool) -> AbstractAsyncContextManager[AsyncIterator[RequestLine]]:
+        """Open the last lines that are meant, in order of time, and those that come if ``follow``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
     """Everything that the interface stands on."""
@@ -281,5 +291,7 @@ class Rooms:
     certificates: Certificates
     platform: Platform
     telemetry: TelemetryOperations
+    scaling: Autoscaling
     leader: Leader
     hooks: Hooks
+    requests: Requests

@@ -56,6 +56,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "hook.refused": 422,
         "route.of-file": 409,
         "scale.refused": 409,
+        "scaling.invalid": 422,
         "state.conflict": 409,
         "state.full": 507,
         "state.version": 500,

@@ -232,6 +232,10 @@ class RunRequest:
     """None runs what the service runs."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     timeout_s: float = 3600.0
+    revision: int | None = None
+    """Whose image and settings it has; the one that serves without it."""
+    id: str = ""
+    """The id that the run gets: asking again with the same one starts nothing, and returns the run that is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

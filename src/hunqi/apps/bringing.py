@@ -244,7 +244,7 @@ class Bringing:
             return returning[0] if returning else at.wanted(spec)
         target = at.target.spec.services[spec.name]
         aim = at.aim(at.target, spec.name)
-        new = aim if at.asleep(target) else min(aim, self.batches.wanted_new(target))
+        new = aim if at.app.asleep(spec.name) else min(aim, self.batches.wanted_new(target))
         kept = at.live is not None and spec.name in at.live.origin and at.name(at.live, spec.name) == name
         return max(new, at.wanted(at.live.spec.services[spec.name])) if kept and at.live else new
 
@@ -316,7 +316,7 @@ def calm(situation: Situation, serves: Revision | None) -> str:
         return "the app is stopped"
     if serves is None:
         return "no revision of it has been deployed yet"
-    asleep = [name for name, spec in serves.spec.services.items() if situation.asleep(spec)]
+    asleep = [name for name in serves.spec.services if situation.app.asleep(name)]
     if asleep:
         return f"revision {serves.number} serves; asleep until somebody asks: {', '.join(asleep)}"
     return f"revision {serves.number} serves and is as it should be"

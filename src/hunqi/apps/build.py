@@ -30,6 +30,8 @@ from hunqi.apps.serving import Judging, Routing, Surge
 from hunqi.apps.settings import AppEnvironment, AppRoutes, AppSecrets, Renewing
 from hunqi.apps.shifting import Shifts
 from hunqi.apps.shifts import AppShifts
+from hunqi.apps.sights import Sights
+from hunqi.apps.sizing import AppSizes, Sizes
 from hunqi.apps.standing import SETTLE_S
 from hunqi.apps.store import AppStore
 from hunqi.apps.views import AppViews
@@ -75,6 +77,7 @@ class Apps:
     mirroring: Mirroring
     pruning: Pruning
     shifts: Shifts
+    sizes: Sizes
 
     async def run(self) -> None:
         """Reconcile apps and runs, mirror what is persisted into the Swarm, and let go of what is old."""
@@ -90,6 +93,7 @@ def build_apps(around: Around) -> Apps:
     store = AppStore(around.database)
     watched = Watched(around.observer)
     keeper = LogKeeper(around.engine, around.logs)
+    sights = Sights(store, watched, around.routing, clock=around.clock)
     acts = EngineActs(around.engine, store, around.images, around.seal, around.volumes, cluster=around.cluster)
     controller = Controller(
         Parts(
@@ -97,6 +101,7 @@ def build_apps(around: Around) -> Apps:
             watched=watched,
             routing=around.routing,
             images=around.images,
+            sights=sights,
             acts=acts,
             diagnosing=Diagnosing(around.engine, around.diagnosis),
             logs=keeper,
@@ -128,6 +133,7 @@ def build_apps(around: Around) -> Apps:
     return Apps(
         controller=controller,
         shifts=AppShifts(store, controller),
+        sizes=AppSizes(store, watched, sights, limits, mark=controller.mark, clock=around.clock),
         runs=runs,
         pruning=Pruning(around.database, around.retention, clock=around.clock),
         mirroring=Mirroring(around.database, around.engine, around.seal, cluster=around.cluster, clock=around.clock),

@@ -90,6 +90,7 @@ class Parts:
     watched: Watched
     routing: Routing
     images: Images
+    sights: Sights
     acts: EngineActs
     diagnosing: Diagnosing
     logs: LogKeeper
@@ -113,7 +114,6 @@ class Controller:
         self._began = parts.clock()
         self._waits: Waits | None = None
         self._drift: Final = DriftWatch()
-        self._sights: Final = Sights(parts.store, parts.watched, parts.routing, clock=parts.clock)
         self._unoffered: set[str] | None = None
         self._offered_all = asyncio.Event()
         self._unpinned: Final = asyncio.Event()
@@ -247,7 +247,7 @@ class Controller:
             settle_s=self._parts.settle_s,
             surge=self._parts.surge().extra,
         )
-        return await self._sights.of(kept, snapshot, facts)
+        return await self._parts.sights.of(kept, snapshot, facts)
 
     def _offer(self, app: str, made: Plan) -> None:
         if made.serving is None:

@@ -12,12 +12,11 @@ from hunqi.apps.limits import Limits
 from hunqi.apps.model import DeployState, Mode, Revision
 from hunqi.apps.operations import AppView, Change
 from hunqi.apps.releasing import Release, Releasing
-from hunqi.apps.state import Desired, Intent
+from hunqi.apps.state import MAX_REPLICAS, Desired, Intent
 from hunqi.apps.store import AppStore, Kept
 from hunqi.apps.views import AppViews
 from hunqi.state.events import append
 
-MAX_REPLICAS: Final = 1000
 MAX_TEXT: Final = 4000
 
 
@@ -53,7 +52,12 @@ class AppLifecycle:
                 raise ScaleError(f"{name} runs as {service.mode} and has no replicas to set")
             if not 0 <= number <= MAX_REPLICAS:
                 raise ScaleError(f"{name} can have 0 to {MAX_REPLICAS} replicas, not {number}")
-        scale = {**kept.app.intent.scale, **replicas}
+            if name in kept.app.intent.auto:
+                raise ScaleError(
+                    f"{name} is scaled by its load: x-hunqi.scale in its file, or hunqi app autoscale, say its min and "
+                    "max; switch that off to set a number yourself"
+                )
+        scale = {**kept.app.intent.replicas, **replicas}
         await self._limits.check_quota(kept.app.team, app, live.spec, scale)
         return await self._change(
             app,

@@ -105,7 +105,7 @@ class Limits:
 
     async def _use_of(self, kept: Kept, number: int) -> _Use:
         use = _Use()
-        use.add((await self._store.revision(kept.app.name, number)).spec, kept.app.intent.scale)
+        use.add((await self._store.revision(kept.app.name, number)).spec, kept.app.intent.replicas)
         return use
 
     async def readable(self, team: str) -> set[str]:

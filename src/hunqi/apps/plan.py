@@ -18,7 +18,7 @@ from hunqi.apps.model import DeployState, Revision
 from hunqi.apps.plan_ground import surplus_ground
 from hunqi.apps.plan_removal import plan_removal
 from hunqi.apps.plan_serving import Traffic, serving_of
-from hunqi.apps.plan_shifting import aborted, shifted
+from hunqi.apps.plan_shifting import aborted, sentence_of, shifted
 from hunqi.apps.situation import Situation
 from hunqi.apps.state import DeployRecord, Desired
 from hunqi.apps.steps import Advance, Plan
@@ -81,7 +81,8 @@ def _bring_up(at: Situation, deploy: DeployRecord, target: Revision) -> Plan:
         return shifted(bringing, target)
     if ready and not bringing.steps:
         bringing.steps.append(_next(at, target))
-    return bringing.done(at.live, coming=target)
+    said = sentence_of(at.shift, target) if at.promoting and at.shift is not None else ""
+    return bringing.done(at.live, coming=target, said=said)
 
 
 def _next(at: Situation, target: Revision) -> Advance:
@@ -120,8 +121,8 @@ def _switch(at: Situation, deploy: DeployRecord, target: Revision) -> Plan:
                     live=target.number,
                     awake=tuple(
                         name
-                        for name, spec in target.spec.services.items()
-                        if at.asleep(spec) and target.origin[name] == target.number
+                        for name, origin in target.origin.items()
+                        if at.app.asleep(name) and origin == target.number
                     ),
                     sentence=f"revision {target.number} serves: draining what it replaces",
                 ),
@@ -165,4 +166,4 @@ def _settle(at: Situation) -> Plan:
         steps.extend(surplus_ground(at, goal))
     if at.deploy is not None and not surplus and not steps:
         steps.append(Advance(state=DeployState.SUCCEEDED, sentence=f"revision {at.deploy.revision} serves"))
-    return bringing.done(goal, settled=calm and not surplus)
+    return bringing.done(goal, settled=calm and not surplus and not retiring.waits)

@@ -24,6 +24,7 @@ from hunqi.apps.overlay import Overlay, effective, with_overlay
 from hunqi.apps.pinning import local_volumes
 from hunqi.apps.ports import Images
 from hunqi.apps.releasing import Release, origin_of
+from hunqi.apps.rollout_spec import Strategy
 from hunqi.apps.state import AppRecord, Intent
 from hunqi.apps.store import AppStore
 from hunqi.engine.model import Snapshot
@@ -111,7 +112,7 @@ class Preparing:
             raise PrivilegeError("\n".join(["only an administrator may deploy an app that asks for this:", *asked]))
         spec = effective(release.spec)
         team = prepared.app.team if prepared.app else release.team
-        scale = prepared.app.intent.scale if prepared.app else Intent().scale
+        scale = prepared.app.intent.replicas if prepared.app else Intent().replicas
         await self._limits.check_routes(release.app, spec)
         if team is not None:
             await self._limits.check_quota(team, release.app, spec, scale)
@@ -202,7 +203,7 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
     """Raise ``RoomError`` if what a deploy starts beside what runs does not fit on the nodes."""
     origin = origin_of(spec, _FIRST, prepared.live)
     intent = prepared.app.intent if prepared.app else Intent()
-    scale, pins = intent.scale, intent.pins
+    scale, pins = intent.replicas, intent.pins
     beside: list[tuple[ServiceSpec, int, tuple[str, ...]]] = []
     for name, service in spec.services.items():
         replaced = prepared.live is not None and name in prepared.live.spec.services
@@ -221,6 +222,8 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
             if prepared.live is not None
             else "; reserve less, or add a node"
         )
+        if prepared.live is not None and spec.rollout is not None and spec.rollout.strategy is not Strategy.DIRECT:
+            ways += " (a rollout needs room for both revisions whole: by batches or stop-first there is none)"
         raise RoomError(f"there is no room: {'; '.join(sentences)}{ways}")
 
 

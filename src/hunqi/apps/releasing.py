@@ -158,7 +158,8 @@ class Releasing:
         )
         await self._store.add_revision(connection, revision, digest=spec_digest(spec))
         shift = _shift(release, replace(revision, spec=spec), kept, live)
-        intent = replace(app.intent, scale=_scale(app.intent, spec, live), actor=change.actor)
+        intent = replace(app.intent, scale=_scale(app.intent, spec, live), auto=_auto(app.intent, spec, live))
+        intent = replace(intent, actor=change.actor)
         await self._store.change(connection, app, at=now, intent=intent, desired=Desired.RUNNING)
         deploy = DeployRecord(
             id=self._id(),
@@ -289,3 +290,9 @@ def _scale(intent: Intent, spec: AppSpec, live: Revision | None) -> dict[str, in
         and name in live.spec.services
         and live.spec.services[name].replicas == spec.services[name].replicas
     }
+
+
+def _auto(intent: Intent, spec: AppSpec, live: Revision | None) -> dict[str, int]:
+    """Return what elastic scaling asks for of services that are still there, or would be again."""
+    names = {*spec.services, *(live.spec.services if live is not None else ())}
+    return {name: replicas for name, replicas in intent.auto.items() if name in names}

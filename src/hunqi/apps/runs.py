@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hunqi.apps.building import service_body
-from hunqi.apps.errors import ServiceNotFoundError
+from hunqi.apps.errors import RunNotFoundError, ServiceNotFoundError
 from hunqi.apps.logkeeping import LogKeeper, Source
 from hunqi.apps.model import Revision, ServiceSpec
 from hunqi.apps.observing import Watched
@@ -99,10 +99,14 @@ class RunController:
                 await self._schedule(kept, now, [run for run in runs if run.app == kept.app.name])
 
     async def start(self, app: str, request: RunRequest, change: Change) -> Run:
-        """Start a one-off command. Raises ``ServiceNotFoundError`` and the engine's errors."""
+        """Start a command. Raises ``ServiceNotFoundError``, ``RevisionNotFoundError`` and the engine's errors."""
         kept = await self._parts.store.find(app)
-        revision, spec = await self._service(kept, request.service)
+        if request.id:
+            with suppress(RunNotFoundError):
+                return await self._parts.runs.find(app, request.id)
+        revision, spec = await self._service(kept, request)
         run = self._new(app, request.service, "run", None)
+        run = replace(run, id=request.id or run.id)
         await self._parts.runs.add(run, change)
         await self._create(run, kept, revision, spec, request)
         return await self._parts.runs.find(app, run.id)
@@ -124,8 +128,8 @@ class RunController:
         kept = await asyncio.to_thread(self._parts.keeper.read, run.app, name=run_name(run))
         yield _given(kept)
 
-    async def _service(self, kept: Kept, service: str) -> tuple[Revision, ServiceSpec]:
-        number = kept.app.live
+    async def _service(self, kept: Kept, request: RunRequest) -> tuple[Revision, ServiceSpec]:
+        number, service = request.revision or kept.app.live, request.service
         revision = await self._parts.store.revision(kept.app.name, number) if number is not None else None
         if revision is None or service not in revision.spec.services:
             raise ServiceNotFoundError.among(kept.app.name, service, revision.spec.services if revision else ())

@@ -14,7 +14,7 @@ from hunqi.apps.scale_spec import LONGEST_PERIOD_S, LONGEST_S, MOST, Rules, Scal
 from hunqi.engine.model import JSON
 
 _NANO = 10**9
-_METRIC = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/)?[A-Za-z_:][A-Za-z0-9_:]{0,199}")
+_METRIC = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/)?[A-Za-z_:][A-Za-z0-9_:]{0,199}(?:\{[^{}]{0,500}\})?")
 _WEB = frozenset({Protocol.HTTP1, Protocol.HTTP2})
 
 

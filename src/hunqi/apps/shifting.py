@@ -63,6 +63,8 @@ class Shifting:
     """Whether the new lane has all the tasks that ``shift`` asks for, healthy at every live gateway."""
     in_force: int = -1
     """The number of the last shift by which every live gateway works."""
+    wanted: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Service of ``changed`` → the tasks that it is to have at the end, with what users and load ask for."""
     services: tuple[ServiceProgress, ...] = ()
     sentence: str = ""
 

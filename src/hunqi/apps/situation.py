@@ -121,12 +121,7 @@ class Situation:
         """Return how many replicas the service is to have."""
         if self.app.desired is not Desired.RUNNING:
             return 0
-        intent = self.app.intent
-        return intent.auto.get(spec.name, intent.scale.get(spec.name, spec.replicas))
-
-    def asleep(self, spec: ServiceSpec) -> bool:
-        """Whether elastic scaling has put the service to sleep: it runs nothing until somebody asks for it."""
-        return self.app.desired is Desired.RUNNING and self.app.intent.auto.get(spec.name) == 0
+        return self.app.intent.replicas.get(spec.name, spec.replicas)
 
     def aim(self, revision: Revision, service: str) -> int:
         """Return how many replicas ``service`` of ``revision`` is to have now.
@@ -140,7 +135,7 @@ class Situation:
         shared = live is not None and live.origin.get(service) == revision.origin[service]
         if revision is not self.target or shared:
             return wanted
-        wanted = 1 if self.asleep(spec) else wanted
+        wanted = 1 if self.app.asleep(service) else wanted
         if self.shift is None or self.promoting:
             return wanted
         return min(wanted, max(1, self.shift.replicas.get(service, wanted)))

@@ -70,6 +70,15 @@ class Standing:
         return tuple(task for task in self.tasks if task.serving and task.node_id not in self.down)
 
     @property
+    def lasting(self) -> tuple[Task, ...]:
+        """The tasks that are to go on, those that do not run yet too."""
+        return tuple(
+            task
+            for task in self.tasks
+            if task.desired_state is TaskState.RUNNING and task.state not in _ENDED and task.node_id not in self.down
+        )
+
+    @property
     def still(self) -> int:
         """How many tasks may still run."""
         return sum(task.state not in _ENDED and task.node_id not in self.down for task in self.tasks)
@@ -162,7 +171,7 @@ def judge(
         unwell = report.failures if report else {}
     settles_in_s: float | None = None
     if not (spec.routed and gateways) and not _has_check(spec):
-        young = {task.id: left for task in running if (left := _since(task) - settled_before) > 0}
+        young = {task.id: left for task in running if (left := since(task) - settled_before) > 0}
         ids -= young.keys()
         settles_in_s = min(young.values(), default=None)
     if len(ids) >= enough:
@@ -203,7 +212,7 @@ def _has_check(spec: ServiceSpec) -> bool:
     return test[:1] not in ([], ["NONE"])
 
 
-def _since(task: Task) -> float:
+def since(task: Task) -> float:
     """Return since when a task is in its state, in seconds since the epoch; 0 where Docker does not say."""
     try:
         return datetime.fromisoformat(task.updated_at).timestamp()
@@ -227,12 +236,12 @@ def _given_up(spec: ServiceSpec, standing: Standing, begun: float) -> Task | Non
     found = [
         task
         for task in standing.tasks
-        if task.state in ended and (not task.updated_at or _since(task) >= begun - _SKEW_S)
+        if task.state in ended and (not task.updated_at or since(task) >= begun - _SKEW_S)
     ]
     if not found:
         return None
     final = restarts == "none" and not standing.active
-    return max(found, key=_since) if final or len(found) >= CRASHES else None
+    return max(found, key=since) if final or len(found) >= CRASHES else None
 
 
 def _unready(spec: ServiceSpec, standing: Standing, count: str, unwell: Mapping[str, str]) -> str:

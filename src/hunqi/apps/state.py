@@ -10,10 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from hunqi.apps.model import DeployState, Note
 from hunqi.apps.operations import Problem, Replacing, ServiceProgress
 from hunqi.apps.shifting import Shift
+
+MAX_REPLICAS: Final = 1000
+"""Of one service."""
 
 
 class Desired(StrEnum):
@@ -38,6 +42,11 @@ class Intent:
     remove_volumes: bool = False
     actor: str = ""
     """Who asked for the last change of these."""
+
+    @property
+    def replicas(self) -> Mapping[str, int]:
+        """Service → replicas that it is to have, where that is not the number of its file."""
+        return {**self.scale, **self.auto}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +79,10 @@ class AppRecord:
     """Grows with each change that a user makes."""
     created_at: datetime
     updated_at: datetime
+
+    def asleep(self, service: str) -> bool:
+        """Whether elastic scaling has put ``service`` to sleep: it runs nothing until somebody asks for it."""
+        return self.desired is Desired.RUNNING and self.intent.auto.get(service) == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from hunqi.apps.store import AppStore, Kept
 from hunqi.apps.swarm import service_name
 from hunqi.engine.model import Snapshot, Task, TaskState
 
+ASLEEP: Final = "asleep: starts with the first request"
 _LIVING: Final = frozenset(TaskState) - {
     TaskState.COMPLETE,
     TaskState.SHUTDOWN,
@@ -132,7 +133,7 @@ class AppViews:
             standing = standings.get(swarm_name)
             report = self._routing.health(swarm_name)
             running = standing.running if standing else ()
-            wanted = kept.app.intent.scale.get(name, spec.replicas)
+            wanted = kept.app.intent.replicas.get(name, spec.replicas)
             if spec.mode in {Mode.GLOBAL, Mode.GLOBAL_JOB}:
                 wanted = len(running)
             view = ServiceView(
@@ -144,6 +145,7 @@ class AppViews:
                 running=len(running),
                 healthy=len({task.id for task in running} & report.healthy) if report.gateways else None,
                 routes=spec.routes,
+                sentence=ASLEEP if kept.app.asleep(name) else "",
                 schedule=spec.schedule,
             )
             if spec.schedule is not None:

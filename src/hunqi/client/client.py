@@ -18,6 +18,8 @@ from hunqi.client.cluster import Cluster
 from hunqi.client.hooks import Hooks
 from hunqi.client.metrics import Metrics
 from hunqi.client.people import People
+from hunqi.client.requests import Requests
+from hunqi.client.scaling import Scaling
 from hunqi.client.tasks import Tasks
 from hunqi.client.transport import CONNECT_S, Transport
 from hunqi.client.variables import Variables
@@ -33,9 +35,11 @@ class HunqiClient:
         self.deploys = Deploys(transport)
         self.lifecycle = Lifecycle(transport)
         self.tasks = Tasks(transport)
+        self.scaling = Scaling(transport)
         self.variables = Variables(transport)
         self.people = People(transport)
         self.hooks = Hooks(transport)
+        self.requests = Requests(transport)
         self.cluster = Cluster(transport)
         self.metrics = Metrics(transport)
 

@@ -41,6 +41,13 @@ class BackupMade(TypedDict):
     at: str
 
 
+class Behavior(TypedDict):
+    """Both directions; the defaults are the HPA's."""
+
+    up: Rules
+    down: Rules
+
+
 class CertificateView(TypedDict):
     """A certificate of the gateways, without its key. `source` is given, acme or local."""
 
@@ -68,6 +75,29 @@ class Cors(TypedDict):
     headers: list[str]
     credentials: bool
     max_age_s: int
+
+
+class Decision(TypedDict):
+    """What came of one look at a service, with every number behind it."""
+
+    app: str
+    service: str
+    at: float
+    current: int
+    ready: int
+    wanted: int
+    low: int
+    high: int
+    proposals: list[Proposal]
+    asked: int | None
+    stable: int | None
+    allowed: int | None
+    panic: bool
+    foreseen: Foreseen | None
+    room: int | None
+    short: int
+    sentence: str
+    because: list[str]
 
 
 class Deploy(TypedDict):
@@ -116,6 +146,15 @@ class EnvView(TypedDict):
     name: str
     value: str
     updated_at: str
+
+
+class Foreseen(TypedDict):
+    """What history foretells, as far as it is used. `on` is the back-test's word, `held` that of the last hours."""
+
+    on: bool
+    replicas: int | None
+    for_at: float
+    sentence: str
 
 
 class Health(TypedDict):
@@ -297,6 +336,20 @@ class Point(TypedDict):
     value: float
 
 
+class Policy(TypedDict):
+    """So many tasks, or percent of those there were, may change within any `period_s` seconds."""
+
+    kind: PolicyKind
+    value: int
+    period_s: float
+
+
+PolicyKind = Literal[
+    "tasks",
+    "percent",
+]
+
+
 class Problem(TypedDict):
     """Why a deploy or a run failed, so that the reader can act on it."""
 
@@ -310,12 +363,35 @@ class Problem(TypedDict):
     health: str
 
 
+class Proposal(TypedDict):
+    """What one measure asks for. `average` is without those set aside, as the HPA reports it."""
+
+    measure: str
+    replicas: int | None
+    target: float
+    average: float | None
+    ratio: float | None
+    counted: int
+    missing: int
+    unready: int
+    error: str
+    sentence: str
+
+
 Protocol = Literal[
     "http1",
     "http2",
     "tcp",
     "udp",
 ]
+
+
+class Queue(TypedDict):
+    """Work that waits: `per_replica` of what `query` counts is one task's."""
+
+    query: str
+    per_replica: float
+    source: str
 
 
 class RateLimit(TypedDict):
@@ -398,6 +474,15 @@ class RouteView(TypedDict):
     origin: str
 
 
+class Rules(TypedDict):
+    """How fast one direction may go. `window_s` is the stabilisation window, `tolerance` a part of 1."""
+
+    window_s: float
+    policies: list[Policy]
+    select: Select
+    tolerance: float
+
+
 class Run(TypedDict):
     """A run: `kind` is run or cron; `state` is pending, running, succeeded, failed, cancelled or skipped."""
 
@@ -412,6 +497,37 @@ class Run(TypedDict):
     finished_at: str | None
 
 
+class ScaleSpec(TypedDict):
+    """Bounds and targets of one service."""
+
+    min: int
+    max: int
+    cpu: Target | None
+    memory: Target | None
+    rps: float | None
+    concurrency: float | None
+    p95_ms: float | None
+    queue: Queue | None
+    schedule: list[Slot]
+    behavior: Behavior
+    zero: Zero | None
+    predict: bool
+
+
+class Scaled(TypedDict):
+    """A service that load moves. `origin` is `file` or `set` (by a user, in place of the file's)."""
+
+    app: str
+    service: str
+    spec: ScaleSpec
+    origin: str
+    current: int
+    ready: int
+    sentence: str
+    last: Decision | None
+    foretold: list[str]
+
+
 class SecretView(TypedDict):
     """A kept secret, without its value; `version` counts its rotations."""
 
@@ -419,6 +535,13 @@ class SecretView(TypedDict):
     version: int
     updated_at: str
     services: list[str]
+
+
+Select = Literal[
+    "max",
+    "min",
+    "disabled",
+]
 
 
 class ServiceChange(TypedDict):
@@ -455,6 +578,15 @@ class ServiceView(TypedDict):
     next_run: str | None
 
 
+class Slot(TypedDict):
+    """Bounds that hold from a moment on until that of another slot."""
+
+    cron: str
+    min: int | None
+    max: int | None
+    timezone: str
+
+
 class SourceView(TypedDict):
     """A server that answers Prometheus queries; whether a token is sent to it, which nobody reads."""
 
@@ -463,6 +595,13 @@ class SourceView(TypedDict):
     has_token: bool
     has_ca: bool
     updated_at: str
+
+
+class Target(TypedDict):
+    """What a task is to use on average: a percentage of what it reserves, or an amount (cores, bytes)."""
+
+    percent: float | None
+    amount: float | None
 
 
 class TaskView(TypedDict):
@@ -534,3 +673,10 @@ class UserView(TypedDict):
     is_admin: bool
     disabled: bool
     created_at: str
+
+
+class Zero(TypedDict):
+    """That a service without anything to do may have no task at all. Seconds; names and defaults are KEDA's."""
+
+    cooldown_s: float
+    initial_cooldown_s: float

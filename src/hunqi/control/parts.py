@@ -25,6 +25,7 @@ from hunqi.control.entering import Entrance
 from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
 from hunqi.control.platform import PlatformView
+from hunqi.control.scaling import Scaling, build_scaling
 from hunqi.control.settings import ControlSettings
 from hunqi.control.telemetry import Measured, build_telemetry
 from hunqi.engine.client import Docker
@@ -41,6 +42,7 @@ from hunqi.nodes.controller import NodeController, NodeWorld
 from hunqi.nodes.identity import client_context
 from hunqi.nodes.join import Joins, JoinWorld
 from hunqi.nodes.renewal import Renewals
+from hunqi.nodes.requests import NodeRequests
 from hunqi.nodes.roster import Rosters
 from hunqi.nodes.spread import NodeImages
 from hunqi.nodes.store import NodeStore
@@ -89,6 +91,7 @@ class Parts:
     hooks: HookController
     apps: Apps
     measured: Measured
+    scaling: Scaling
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -175,6 +178,7 @@ class _Making:
     def parts(self) -> Parts:
         machines = self._machines()
         apps = self._apps(machines)
+        scaling = build_scaling(self._held, apps, self._measured, self._observer, self._publisher)
         certificates = Certificates(
             self._held,
             self._sealer,
@@ -200,7 +204,8 @@ class _Making:
             hooks=hooks,
             apps=apps,
             measured=self._measured,
-            rooms=self._rooms(machines, apps, certificates, hooks),
+            scaling=scaling,
+            rooms=self._rooms(machines, apps, certificates, hooks, scaling),
             logins=self._logins,
             leases=self._leases,
             leadership=self._leadership,
@@ -243,7 +248,14 @@ class _Making:
             )
         )
 
-    def _rooms(self, machines: NodeController, apps: Apps, certificates: Certificates, hooks: HookController) -> Rooms:
+    def _rooms(
+        self,
+        machines: NodeController,
+        apps: Apps,
+        certificates: Certificates,
+        hooks: HookController,
+        scaling: Scaling,
+    ) -> Rooms:
         settings, store = self._settings, NodeStore(self._database)
         platform = PlatformView(
             settings.cluster,
@@ -271,8 +283,10 @@ class _Making:
             certificates=certificates,
             platform=platform,
             telemetry=self._measured.operations,
+            scaling=scaling.operations,
             leader=self._leading,
             hooks=hooks,
+            requests=NodeRequests(self._agents, name=self._name_of),
         )
 
     def _joins(self, store: NodeStore) -> Joins:
@@ -295,6 +309,10 @@ class _Making:
     async def _note(self, kind: str, node: str, change: Change) -> None:
         async with self._database.begin() as connection:
             await append(connection, kind, actor=change.actor, subject=node, reason=change.reason)
+
+    def _name_of(self, node: str) -> str:
+        member = self._rosters.current().of(node)
+        return member.name if member else node
 
     def _taking(self) -> frozenset[str]:
         """Return the nodes that have an agent and take tasks."""

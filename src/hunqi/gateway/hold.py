@@ -19,7 +19,7 @@ from typing import Final
 from aiohttp import web
 
 from hunqi.gateway.admin import Host
-from hunqi.gateway.model import RouteTable, Target
+from hunqi.gateway.model import HeldService, RouteTable, Target
 from hunqi.gateway.page import Answer, RoutesPage
 from hunqi.gateway.render.common import HEADER_HOLD, PAGE
 from hunqi.kit.sockets import listen
@@ -64,6 +64,7 @@ class Holds:
         self._ever: Counter[ServicePort] = Counter()
         self.someone_waits = asyncio.Event()
         """Set while anyone is held."""
+        self._anew = asyncio.Event()
 
     @property
     def held(self) -> int:
@@ -81,6 +82,17 @@ class Holds:
             HeldCounts(app=app, service=service, waiting=waiting[app, service], since_start=count)
             for (app, service), count in ever.items()
         )
+
+    @property
+    def waited_for(self) -> tuple[HeldService, ...]:
+        """The services for which any waits now."""
+        found = sorted({(each.app, each.service) for each, count in self._waiting.items() if count})
+        return tuple(HeldService(app=app, service=service) for app, service in found)
+
+    async def waits_anew(self) -> None:
+        """Return once a request waits for a service for which none did before."""
+        await self._anew.wait()
+        self._anew.clear()
 
     async def update(self, table: RouteTable) -> None:
         """Take in who serves what from now on."""
@@ -113,6 +125,8 @@ class Holds:
         if wanted is None or self._held >= self._max_held:
             return None
         self._held += 1
+        if not self._waiting[wanted]:
+            self._anew.set()
         self._waiting[wanted] += 1
         self._ever[wanted] += 1
         self.someone_waits.set()

@@ -205,6 +205,14 @@ class EndpointHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldService:
+    """A service for which requests wait."""
+
+    app: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayReport:
     """What one node's gateway has: the version that Envoy took in, and each endpoint's health."""
 
@@ -213,3 +221,5 @@ class GatewayReport:
     running: bool
     endpoints: tuple[EndpointHealth, ...]
     problem: str = ""
+    held: tuple[HeldService, ...] = ()
+    """For whom requests wait now; the first one is reported at once."""

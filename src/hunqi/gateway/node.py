@@ -13,6 +13,7 @@ import logging
 import shutil
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 from hunqi.engine.client import Docker
@@ -106,7 +107,11 @@ class NodeGateway:
         beside = [each for digest, each in found.items() if digest not in self._draining]
         report = merge([first, *beside], [each for digest, each in found.items() if digest in self._draining])
         await self._found(report)
-        return report
+        return replace(report, held=self._holds.waited_for)
+
+    async def waits_anew(self) -> None:
+        """Return once a request waits for a service for which none did before."""
+        await self._holds.waits_anew()
 
     async def count(self) -> GatewayCounts:
         """Ask the Envoys what they have counted, and put it together."""

@@ -94,6 +94,7 @@ class Publisher:
         """Node → the version that its agent took last, and when."""
         self._dirty = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._held: Callable[[str, str], None] = lambda _app, _service: None
         self._built = 0
         self._asked = 0
 
@@ -163,6 +164,10 @@ class Publisher:
     def faults(self, route: RouteSpec) -> tuple[str, ...]:
         """Return what keeps the route from being served here, each a sentence with what to do."""
         return route_faults(as_served(route), self._edge)
+
+    def on_held(self, told: Callable[[str, str], None]) -> None:
+        """Have ``told`` called with app and service as long as a gateway says that requests wait for it."""
+        self._held = told
 
     def reports(self) -> dict[str, GatewayReport]:
         """Return the last report of each live gateway, by node."""
@@ -314,6 +319,8 @@ class Publisher:
             news = heard.seq != after
             after = heard.seq
             self._standings.hear(node, Standing(heard.report, self._monotonic()))
+            for each in heard.report.held:
+                self._held(each.app, each.service)
             if self._lost_table(node, heard.report) or news:
                 await self._notify()
 

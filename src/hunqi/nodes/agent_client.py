@@ -33,6 +33,8 @@ from hunqi.nodes.wire import (
     PinOrder,
     RemovedVolumes,
     Report,
+    RequestLines,
+    RequestQuery,
     ScrapeOrder,
     TakenTable,
 )
@@ -178,6 +180,10 @@ class AgentClient:
     async def measure(self, node: str, order: ScrapeOrder, *, timeout_s: float = MEASURE_S) -> NodeSample:
         """Return what the node has measured, with what the tasks in ``order`` count. Raises as ``status`` does."""
         return await self._ask(node, "POST", "/v1/metrics", NodeSample, body=order, timeout_s=timeout_s)
+
+    async def requests(self, node: str, query: RequestQuery) -> RequestLines:
+        """Return lines of the access log of the node's gateway. Raises as ``status`` does."""
+        return await self._ask(node, "POST", "/v1/requests", RequestLines, body=query)
 
     @contextlib.asynccontextmanager
     async def execute(self, node: str, request: ExecRequest) -> AsyncGenerator[Channel]:

@@ -141,3 +141,62 @@ class ScrapeOrder:
     """What to ask tasks for, for this sample."""
 
     targets: tuple[ScrapeTarget, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestQuery:
+    """Which lines of a gateway's access log: of ``app``, the last ``limit`` of those written after ``after``.
+
+    ``status`` is one (``404``) or a class (``5xx``); what is empty or None leaves all through.
+    """
+
+    app: str
+    service: str = ""
+    revision: int | None = None
+    status: str = ""
+    limit: int = 100
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLine:
+    """A request that a gateway answered. ``path`` has no values of its query that look secret."""
+
+    written: str
+    """When the line was written, RFC 3339 with nanoseconds: in this order a gateway's lines come."""
+    at: str
+    """When the request came."""
+    node: str
+    app: str
+    service: str
+    revision: int | None = None
+    task: str = ""
+    kind: str = ""
+    """``public``, or ``internal`` for requests inside the app."""
+    client: str = ""
+    method: str = ""
+    host: str = ""
+    path: str = ""
+    protocol: str = ""
+    status: int = 0
+    flags: str = ""
+    """Envoy's, on what went wrong."""
+    detail: str = ""
+    duration_ms: int = 0
+    task_ms: int | None = None
+    """Until the task's answer began."""
+    attempts: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    request_id: str = ""
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLines:
+    """Lines in the order in which they were written; ``until`` is the ``after`` of the next question."""
+
+    lines: tuple[RequestLine, ...] = ()
+    until: str = ""
+    incomplete: bool = False
+    """Whether older lines were not looked at that could have been meant."""

@@ -1,60 +1,13 @@
-"""What elastic scaling needs of others: how services stand and can be sized, what is measured, what has been."""
+"""What elastic scaling needs of others beside ``hunqi.apps.sizing`` and ``hunqi.telemetry.model``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from hunqi.apps.model import AppSpec, ServiceSpec
+from hunqi.apps.model import Revision
 from hunqi.engine.model import Snapshot
-from hunqi.scaling.hpa import TaskSeen
 from hunqi.telemetry.model import Point, Subject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sized:
-    """A service of a live revision, as it is sized now."""
-
-    app: str
-    service: str
-    spec: ServiceSpec
-    app_spec: AppSpec
-    revision: int
-    wanted: int
-    tasks: tuple[TaskSeen, ...] = ()
-    """Those that are to go on; one that is ready has passed every check, that of the gateways too."""
-    by_hand: int | None = None
-    """What it would be without elastic scaling: of a user, or of the file."""
-    deploying: bool = False
-    """Whether a deploy or a rollout of the service is under way."""
-    running: bool = True
-    """False for an app that a user has stopped or that is being removed."""
-
-    @property
-    def ready(self) -> int:
-        """How many tasks are ready."""
-        return sum(each.ready and not each.pending for each in self.tasks)
-
-
-class Sizes(Protocol):
-    """The sizes of services; what is asked for is persisted before anything is done."""
-
-    async def services(self) -> Sequence[Sized]:
-        """Return every replicated service of every app that has a live revision."""
-        ...
-
-    async def set(self, app: str, service: str, replicas: int, *, sentence: str, actor: str) -> None:
-        """Ask for so many, until the next call or ``clear``.
-
-        Raises ``AppNotFoundError``, ``ServiceNotFoundError``, ``ScaleError`` and, where the app is being changed at the
-        same moment, ``OvertakenError``.
-        """
-        ...
-
-    async def clear(self, app: str, service: str, *, sentence: str, actor: str) -> None:
-        """Give the size back to the file and to users."""
-        ...
 
 
 class Cluster(Protocol):
@@ -66,11 +19,19 @@ class Cluster(Protocol):
         ...
 
 
+class Specs(Protocol):
+    """What was deployed; ``hunqi.apps.operations.Revisions`` has it."""
+
+    async def find(self, app: str, number: int) -> Revision:
+        """Return a revision whole. Raises ``AppNotFoundError``, ``RevisionNotFoundError``."""
+        ...
+
+
 class Querying(Protocol):
     """Prometheus-compatible servers that were made known."""
 
-    async def value(self, source: str, query: str, *, timeout_s: float) -> float:
-        """Return the sum of what a query answers now. Raises ``NotMeasuredError``."""
+    async def value(self, name: str, query: str) -> float:
+        """Return the one value of a query now. Raises ``HunqiError`` where there is none."""
         ...
 
 
@@ -80,7 +41,7 @@ class Past(Protocol):
     async def load(self, subject: Subject, measure: str, *, start: float, end: float) -> Sequence[Point]:
         """Return the service's total of ``measure`` (``rps``, ``concurrency``, ``cpu`` in cores), a point a minute.
 
-        Minutes that were not measured are left out. Raises ``NotMeasuredError`` where nothing was.
+        Minutes that were not measured are left out. Raises ``HunqiError`` where it cannot be read.
         """
         ...
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import Final
 
 from hunqi.apps.fitting import Free, fits_constraints, free_of, reserved
+from hunqi.apps.sizing import Sized
 from hunqi.engine.model import JSON, LABEL_APP, LABEL_SERVICE, Node, Snapshot
 from hunqi.scaling.model import Room
-from hunqi.scaling.ports import Sized
 
 _SHOWN: Final = 3
 
 
-def room_for(sized: Sized, snapshot: Snapshot, *, most: int) -> Room:
+def room_for(app: str, sized: Sized, snapshot: Snapshot, *, most: int) -> Room:
     """Return the room for ``sized`` in all, looking no further than ``most`` tasks."""
     spec = sized.spec
     cpus, memory = reserved(spec.template)
@@ -28,15 +28,14 @@ def room_for(sized: Sized, snapshot: Snapshot, *, most: int) -> Room:
     if not (cpus or memory or per_node):
         return Room()
     free, own = free_of(snapshot), _own(sized, snapshot)
-    waiting = sum(each.pending for each in sized.tasks)
-    placed = len(sized.tasks) - waiting
+    placed = len(sized.tasks)
     more = 0
     while placed + more < most and _place(nodes, free, own, (cpus, memory), per_node):
         more += 1
     return Room(
         most=placed + more,
         missing=_missing(sized.service, nodes, free, (cpus, memory), per_node, own),
-        remedy=_remedy(snapshot, sized, (cpus, memory)),
+        remedy=_remedy(snapshot, (app, sized.service), (cpus, memory)),
     )
 
 
@@ -83,7 +82,7 @@ def _missing(
     )
 
 
-def _remedy(snapshot: Snapshot, sized: Sized, size: tuple[int, int]) -> str:
+def _remedy(snapshot: Snapshot, asking: tuple[str, str], size: tuple[int, int]) -> str:
     """Name who reserves most of what is short."""
     by_memory = size[1] > 0
     held: Counter[str] = Counter()
@@ -91,7 +90,7 @@ def _remedy(snapshot: Snapshot, sized: Sized, size: tuple[int, int]) -> str:
         own = reserved(service.spec.get("TaskTemplate", {}))
         tasks = sum(each.serving for each in snapshot.tasks.get(service.id, ()))
         app, name = service.labels.get(LABEL_APP, ""), service.labels.get(LABEL_SERVICE, "")
-        if app and (app, name) != (sized.app, sized.service):
+        if app and (app, name) != asking:
             held[f"{app}/{name}"] += own[1 if by_memory else 0] * tasks
     shown = [
         f"{name} ({_size(0, amount) if by_memory else _size(amount, 0)})"

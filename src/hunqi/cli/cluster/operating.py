@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from hunqi.cli.cluster import asking
+from hunqi.cli.cluster import asking, autoscaling
 from hunqi.cli.cluster.calls import Api, call_api, path_of
 from hunqi.cli.cluster.given import AppArgument, DetachOption, ReasonOption, YesOption
 from hunqi.cli.cluster.moments import ago
@@ -120,8 +120,11 @@ def show(app: AppArgument, *, as_json: JsonOption = False) -> None:
 
 def scale(
     app: AppArgument,
-    services: Annotated[list[str], typer.Argument(metavar="SERVICE=NUMBER...")],
+    services: Annotated[list[str] | None, typer.Argument(metavar="SERVICE=NUMBER...")] = None,
     *,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what load has decided of services, and the numbers behind it.")
+    ] = False,
     reason: ReasonOption = "",
     detach: DetachOption = False,
     as_json: JsonOption = False,
@@ -131,7 +134,13 @@ def scale(
     [bold]Examples[/bold]
 
       [cyan]hunqi app scale shop web=5 worker=2[/cyan]
+      [cyan]hunqi app scale shop --explain[/cyan]
+          Why a service that load moves has as many tasks as it has; hunqi app autoscale says how it is moved.
     """
+    if explain:
+        autoscaling.explain(app, services or [], as_json=as_json)
+        return
+    services = services or []
     replicas = _replicas(services)
 
     async def work(api: Api) -> Any:
@@ -356,6 +365,8 @@ def _has_scaled(app: JSON, replicas: Mapping[str, int]) -> bool:
 
 def _replicas(texts: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
+    if not texts:
+        raise ScaleArgumentError("name services with their numbers, such as web=3")
     for text in texts:
         service, _, number = text.partition("=")
         if not service or not number.isdecimal():

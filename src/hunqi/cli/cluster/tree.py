@@ -9,6 +9,7 @@ import typer
 
 from hunqi.cli.cluster import (
     auth,
+    autoscaling,
     copying,
     deploying,
     entering,
@@ -21,6 +22,7 @@ from hunqi.cli.cluster import (
     metrics,
     operating,
     people,
+    requests,
     service,
     up,
 )
@@ -68,8 +70,9 @@ def _app_commands() -> typer.Typer:
         part.command(rich_help_panel="Revisions")(command)
     for command in (operating.scale, operating.restart, operating.stop, operating.start, operating.maintenance):
         part.command(rich_help_panel="Changes")(command)
+    part.command(rich_help_panel="Changes")(autoscaling.autoscale)
     part.command(rich_help_panel="Changes")(operating.rm)
-    for command in (logs.logs, operating.events):
+    for command in (logs.logs, requests.requests, operating.events):
         part.command(rich_help_panel="Looking in")(command)
     part.command("exec", rich_help_panel="Looking in")(entering.execute)
     for command in (entering.run, copying.cp, entering.port_forward):

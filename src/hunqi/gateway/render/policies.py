@@ -20,6 +20,8 @@ _RBAC: Final = "envoy.extensions.filters.http.rbac.v3."
 _BASIC: Final = "envoy.extensions.filters.http.basic_auth.v3."
 _MATCHING: Final = "envoy.extensions.common.matching.v3."
 _SKIP: Final = "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
+_NEVER: Final[JSON] = {"default_value": {"numerator": 0, "denominator": "HUNDRED"}}
+_UNUSED: Final[JSON] = {"max_tokens": 1, "fill_interval": "1s"}
 _NOBODY: Final = "-:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA="
 """Envoy wants a list of users for the filter itself; this one lets nobody in."""
 
@@ -60,7 +62,7 @@ def neutral_policies(specs: Iterable[RouteSpec]) -> JSON:
         if spec.allow:
             policies[ALLOW] = message(_RBAC + "RBACPerRoute")
         if spec.rate_limit is not None:
-            policies[RATE] = message(_RATE_LIMIT, stat_prefix="rate")
+            policies[RATE] = message(_RATE_LIMIT, stat_prefix="rate", token_bucket=_UNUSED, filter_enabled=_NEVER)
         if spec.basic_auth:
             policies[AUTH] = message(_MATCHING + "ExtensionWithMatcherPerRoute", xds_matcher={"on_no_match": _skip()})
         if spec.body_limit_bytes is not None:

@@ -1,10 +1,10 @@
 """How much a stretch of time speaks for "the new one is worse", as a bet that loses if it is not.
 
 Given how many of all requests of a window were bad, the number that fell to the new revision has Fisher's noncentral
-hypergeometric law, with the odds ratio of new to old as its only parameter. Each alternative stakes on its ratio against
-the worst one that is still tolerated; what it has multiplies by the likelihood ratio of each window. If the new one is
-not worse than tolerated, nobody can expect to gain (the likelihood ratio is monotone, so the boundary is the worst case),
-and by Ville's inequality the chance of *ever* having ``1 / a`` times the stake is at most ``a``, however often one looks.
+hypergeometric law, with the odds ratio of new to old as its only parameter. Each alternative stakes on its ratio
+against the worst one that is still tolerated; what it has multiplies by the likelihood ratio of each window. If the new
+one is not worse than tolerated, nobody can expect to gain (the ratio is monotone: the boundary is the worst case), and
+by Ville's inequality the chance of *ever* having ``1 / a`` times the stake is at most ``a``, however often one looks.
 Rates may drift: each window is compared within itself. Three quarters of the stake are set at once, the rest bit by bit
 at later windows (together below one), so that a fault that begins late is found too.
 

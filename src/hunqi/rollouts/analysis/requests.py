@@ -83,14 +83,12 @@ def bad_of(case: Case, window: Window, past: Past) -> Bad:
     """Return what is bad in ``window`` by what ``past`` knew."""
     quantile = case.quantile
     if quantile is None:
-        comparable = case.spec.compare and case.old is not None
         return Bad(
             new=(window.new.errors,),
             old=(window.old.errors,),
             new_total=window.new.requests,
             old_total=window.old.requests,
-            shares=(past.error_share,) if comparable and past.requests >= case.spec.min_samples else (),
-            comparable=comparable,
+            comparable=case.spec.compare and case.old is not None,
             over=window.new.errors,
         )
     at = past.quantile_bucket(quantile)
@@ -103,7 +101,6 @@ def bad_of(case: Case, window: Window, past: Past) -> Bad:
         old=tuple(window.old.latency.above(bucket) for bucket in thresholds),
         new_total=window.new.latency.total,
         old_total=window.old.latency.total,
-        shares=tuple(past.share_above(bucket) for bucket in thresholds),
         comparable=known,
         over=window.new.latency.above(bucket_of(case.spec.at_most)) if case.spec.at_most is not None else 0,
     )
@@ -185,7 +182,7 @@ def _finding(case: Case, trial: Trial) -> Finding:
         **{name: value for name, value in values.items() if value is not None},
         "evidence": 1.0 if outcome is Outcome.FAILURE else min(1.0, evidence / stakes.needed),
         "failures": float(trial.failures),
-        "clumping": max((each.factor for each in trial.past.clumping), default=1.0),
+        "clumping": trial.clumps,
     }
     return Finding(
         measure=case.spec.name,
@@ -206,20 +203,20 @@ def _verdict(case: Case, trial: Trial) -> tuple[Outcome, str]:
         return Outcome.WAITING, f"{case.service}: nothing was measured on revision {case.new} since the start"
     facts = _facts(case, told)
     if trial.samples_new < spec.min_samples or trial.windows < AT_LEAST_WINDOWS:
+        requests = f"{sentences.count(trial.samples_new)} of {sentences.count(spec.min_samples)} requests"
         return Outcome.WAITING, (
-            f"{facts}: too little to judge by, {sentences.count(trial.samples_new)} of {sentences.count(spec.min_samples)} "
-            f"requests and {trial.windows} of {AT_LEAST_WINDOWS} intervals"
+            f"{facts}: too little to judge by, {requests} and {trial.windows} of {AT_LEAST_WINDOWS} intervals"
         )
     comparing = spec.compare and case.old is not None
-    if comparing and not trial.against:
+    if comparing and (not trial.against or trial.samples_old < spec.min_samples):
         return Outcome.WAITING, f"{facts}: too little of revision {case.old} to compare it with"
     if trial.failures:
         return Outcome.INCONCLUSIVE, f"{trial.reason} (failure {trial.failures} of {spec.failure_limit} tolerated)"
     if comparing and trial.compared >= SUSPICION:
-        return Outcome.INCONCLUSIVE, f"{facts}: looks worse, but that is not sure enough"
+        return Outcome.INCONCLUSIVE, f"{facts}: looks worse, but that is not sure enough to abort"
     value = _value(case, told.new)
     if case.stakes.threshold is not None and value is not None and value > _limit(case):
-        return Outcome.INCONCLUSIVE, f"{facts}: more than {_asked(case)}, but that is not sure enough"
+        return Outcome.INCONCLUSIVE, f"{facts}: more than {_asked(case)}, but that is not sure enough to abort"
     return Outcome.SUCCESS, f"{facts}: {_acquitted(case, told)}"
 
 
@@ -233,8 +230,8 @@ def _acquitted(case: Case, told: Tally) -> str:
     if case.quantile is not None:
         return "nothing speaks against it"
     return (
-        "nothing speaks against it; "
-        f"at most {sentences.percent(upper_share(told.new.errors, told.new.requests))} (95 %) would fail"
+        "nothing speaks against it, and with 95 % confidence at most "
+        f"{sentences.percent(upper_share(told.new.errors, told.new.requests))} fail"
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from hunqi.rollouts.analysis.evidence import Evidence, Table, comparing, exceeding, log_mean
-from hunqi.rollouts.analysis.past import Past
+from hunqi.rollouts.analysis.past import Clumping, Past, clumped
 from hunqi.rollouts.analysis.windows import Side, Window
 from hunqi.telemetry.histogram import Histogram
 
@@ -33,8 +33,6 @@ class Bad:
     old: tuple[int, ...]
     new_total: int
     old_total: int
-    shares: tuple[float, ...] = ()
-    """What the past lets expect of the old; empty before it can."""
     comparable: bool = False
     """Whether new and old may be compared in this window."""
     over: int = 0
@@ -97,6 +95,8 @@ class Trial:
     """By comparison, for each kind of bad."""
     over: Evidence = field(default_factory=Evidence)
     """By the measure's own threshold."""
+    clumping: tuple[Clumping, ...] = ()
+    """Of the new revision."""
     windows: int = 0
     failures: int = 0
     reason: str = ""
@@ -123,7 +123,6 @@ class Trial:
                 window.old,
                 length_s=window.end - window.start,
                 bad=bad.old,
-                shares=bad.shares,
                 total=bad.old_total,
             ),
         )
@@ -141,6 +140,9 @@ class Trial:
             windows=self.windows + 1,
             against=self._compared(bad, stakes),
             over=self._over(bad, stakes),
+            clumping=clumped(self.clumping, bad.new, total=bad.new_total, length_s=window.end - window.start)
+            if bad.new
+            else self.clumping,
             before=before,
             lately=lately,
         )
@@ -152,12 +154,11 @@ class Trial:
     def _compared(self, bad: Bad, stakes: Stakes) -> tuple[Evidence, ...]:
         if not bad.comparable:
             return self.against
-        clumps = self.past.clumping
         known = self.against or (Evidence(),) * len(bad.new)
         return tuple(
             each.after(
                 comparing(Table(new=bad.new_total, new_bad=new, old=bad.old_total, old_bad=old), stakes.null),
-                temper=clumps[kind].factor if clumps else 1.0,
+                temper=self._temper(kind, bad),
                 cap=stakes.needed * _CAP,
             )
             for kind, (each, new, old) in enumerate(zip(known, bad.new, bad.old, strict=True))
@@ -168,9 +169,30 @@ class Trial:
             return self.over
         return self.over.after(
             exceeding(bad.new_total, bad.over, stakes.threshold),
-            temper=max((each.factor for each in self.past.clumping), default=1.0),
+            temper=max((self._clumps(kind, bad)[0] for kind in range(max(1, len(bad.new)))), default=1.0),
             cap=stakes.needed * _CAP,
         )
+
+    def _temper(self, kind: int, bad: Bad) -> float:
+        """Return how much less evidence there is than counts say: the variance of the log odds ratio grows by this."""
+        new, old = self._clumps(kind, bad)
+        return (new * bad.old_total + old * bad.new_total) / max(1, bad.old_total + bad.new_total)
+
+    def _clumps(self, kind: int, bad: Bad) -> tuple[float, float]:
+        """Return how many bad requests share a cause in the new and in the old revision.
+
+        What stops a task for a second hits as many requests as come in a second: of the new one, whose clumps are not
+        known yet, so much fewer as it has fewer requests.
+        """
+        known = self.past.clumping
+        old = known[kind].factor if kind < len(known) else 1.0
+        new = self.clumping[kind].factor if kind < len(self.clumping) else 1.0
+        return max(new, 1 + (old - 1) * min(1.0, bad.new_total / max(1, bad.old_total))), old
+
+    @property
+    def clumps(self) -> float:
+        """How many bad requests share a cause, in the revision where they are more."""
+        return max((each.factor for each in (*self.past.clumping, *self.clumping)), default=1.0)
 
     def kept(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -180,6 +202,7 @@ class Trial:
             "past": self.past.kept(),
             "against": [_evidence_kept(each) for each in self.against],
             "over": _evidence_kept(self.over),
+            "clumping": [each.kept() for each in self.clumping],
             "windows": self.windows,
             "failures": self.failures,
             "reason": self.reason,
@@ -197,6 +220,7 @@ class Trial:
             past=Past.of(kept["past"]),
             against=tuple(_evidence_of(each) for each in kept["against"]),
             over=_evidence_of(kept["over"]),
+            clumping=tuple(Clumping.of(each) for each in kept["clumping"]),
             windows=int(kept["windows"]),
             failures=int(kept["failures"]),
             reason=str(kept["reason"]),

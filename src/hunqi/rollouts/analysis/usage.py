@@ -29,6 +29,8 @@ _TREND: Final = 2.5
 """Mann and Kendall's statistic, in standard deviations."""
 _STEADY: Final = 0.75
 """The last third grows at least so fast as the first, as a part of it; what warms up slows down."""
+_THROUGHOUT: Final = 0.4
+"""Each third grows at least so fast, as a part of the whole; what steps up once does not."""
 _GROWTH_BYTES: Final = 8 * 1024 * 1024
 _FASTER: Final = 2.0
 """Than the old revision's tasks over the same time."""
@@ -106,7 +108,8 @@ def _leak(task: TaskUsage, *, old_level: float, old_slope: float) -> float | Non
     growth = rate * (last.at - first.at)
     if growth < _GROWTH_BYTES or trend(points) < _TREND or rate < _FASTER * max(0.0, old_slope):
         return None
-    if slope(points[-third - 1 :]) < _STEADY * slope(points[: third + 1]):
+    parts = [slope(part) for part in (points[: third + 1], points[third:-third], points[-third - 1 :])]
+    if min(parts) < _THROUGHOUT * rate or parts[-1] < _STEADY * parts[0]:
         return None
     ceiling = _CEILING * max(old_level, float(first.memory_bytes))
     if task.memory_limit_bytes is not None:
