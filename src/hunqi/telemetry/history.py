@@ -36,7 +36,7 @@ _MOST_BEHIND_S: Final = 3600
 """What could not be written for so long is given up."""
 _PATIENCE_S: Final = 30.0
 _MOST_PROBLEMS: Final = 20
-_AT_ONCE: Final = 50
+_AT_ONCE: Final = 5
 """So many steps are read back before others get their turn."""
 _log: Final = logging.getLogger(__name__)
 
