@@ -55,7 +55,8 @@ class World:
     queue: float | None = None
     sets: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     overtaken: int = 0
-    snapshot: Snapshot | None = None
+    cpus: float | None = None
+    """Of the one node, where it has a bound."""
 
     # Sizes
     async def apps(self) -> Sequence[SizedApp]:
@@ -165,6 +166,10 @@ class World:
             clock=lambda: self.at,
         )
         return Scaler(parts, sync_s=0.05)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        return None if self.cpus is None else cluster(self.cpus, others=2, own=len(self.born))
 
     @property
     def specs(self) -> _Specs:
@@ -341,42 +346,43 @@ async def test_a_deploy_at_the_same_moment_overtakes_and_it_looks_again(tmp_path
         assert there.wanted >= 9
 
 
-def cluster(cpus: float, tasks: int) -> Snapshot:
-    """One node, and a service of another app that reserves half a CPU."""
+def cluster(cpus: float, *, others: int, own: int) -> Snapshot:
+    """One node, with tasks of another app that reserve half a CPU, and of the service that reserve one."""
     node = Node(
         id="n1", version=1, hostname="one", role="manager", availability="active", state="ready", address="10.0.0.1",
         labels={}, is_leader=True, reachable=True, nano_cpus=int(cpus * 10**9), memory_bytes=2**33,
         engine_version="20", platform="linux/amd64", spec={},
     )  # fmt: skip
-    labels = {LABEL_APP: "blog", LABEL_SERVICE: "web"}
-    reserves = {"TaskTemplate": {"Resources": {"Reservations": {"NanoCPUs": 500_000_000}}}}
-    other = Service(id="s1", version=1, name="blog_web-r1", labels=labels, spec=reserves, created_at="", updated_at="")
-    held = tuple(
+    services = {"s1": reserving("s1", "blog", 500_000_000), "s2": reserving("s2", "shop", 1_000_000_000)}
+    tasks = {"s1": running("s1", "b", others), "s2": running("s2", "t", own)}
+    return Snapshot(
+        nodes={"n1": node}, services=services, tasks=tasks, networks={}, secrets={}, configs={}, taken_at=0.0
+    )
+
+
+def reserving(key: str, app: str, nano_cpus: int) -> Service:
+    labels = {LABEL_APP: app, LABEL_SERVICE: "web"}
+    reserves = {"TaskTemplate": {"Resources": {"Reservations": {"NanoCPUs": nano_cpus}}}}
+    return Service(id=key, version=1, name=f"{app}_web-r1", labels=labels, spec=reserves, created_at="", updated_at="")
+
+
+def running(service: str, prefix: str, count: int) -> tuple[Task, ...]:
+    return tuple(
         Task(
-            id=f"b{n}", service_id="s1", node_id="n1", slot=n, state=TaskState.RUNNING,
+            id=f"{prefix}{n}", service_id=service, node_id="n1", slot=n, state=TaskState.RUNNING,
             desired_state=TaskState.RUNNING, message="", error="", exit_code=None, container_id=None, pid=None,
             addresses={}, image="", created_at="", updated_at="",
         )
-        for n in range(tasks)
+        for n in range(count)
     )  # fmt: skip
-    return Snapshot(
-        nodes={"n1": node},
-        services={"s1": other},
-        tasks={"s1": held},
-        networks={},
-        secrets={},
-        configs={},
-        taken_at=0.0,
-    )
 
 
 async def test_nothing_goes_past_what_nodes_can_hold_and_the_shortage_is_told_once(tmp_path: Path) -> None:
     template = {"Resources": {"Reservations": {"NanoCPUs": 1_000_000_000}}}
-    async with world(tmp_path, RPS, template=template) as there:
-        there.snapshot = cluster(4, 2)
+    async with world(tmp_path, RPS, template=template, cpus=4.0) as there:
         scaler = there.scaler()
         await there.run(scaler, 120, 450)
-        assert there.wanted == 4  # one runs, three CPUs are free
+        assert there.wanted == 3  # one runs, and two CPUs are free
         assert await events(there, "scaling.short") == 1
         last = scaler.last("shop", "web")
         assert last is not None
