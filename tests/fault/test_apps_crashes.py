@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from hunqi.apps.digests import Digests
 from hunqi.apps.model import AppSpec, DeployState, Grant, PayloadSpec
@@ -14,99 +11,12 @@ from hunqi.apps.operations import Change, Replacing
 from hunqi.apps.overlay import Overlay, with_overlay
 from hunqi.engine.fake.behaviour import Behaviour
 from support_apps import IMAGE, service, spec, stop_first, web
-from support_cluster import ANN, Cluster, cluster
-
-MOST = 40
-"""Steps that no scenario has."""
-SILENT_S = 0.1
-REPLICAS = 3
-
-
-class Crash(BaseException):
-    """The process is gone."""
-
-
-def arm(room: Cluster, after: int) -> None:
-    """Let the reconciler die once it has done so many steps, before it has noted the last one."""
-    controller: Any = room.apps.controller
-    left = [after]
-
-    def dying(do: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        async def done(*args: Any, **more: Any) -> None:
-            await do(*args, **more)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Crash
-
-        return done
-
-    controller._parts.acts.do = dying(controller._parts.acts.do)
-    controller._transitions.do = dying(controller._transitions.do)
-
-
-async def nothing(_: Cluster) -> None:
-    """Watch nothing."""
-
-
-async def crash_everywhere(
-    folder: Path,
-    prepare: Callable[[Cluster], Awaitable[object]],
-    act: Callable[[Cluster], Awaitable[str]],
-    check: Callable[[Cluster, str], Awaitable[None]],
-    watch: Callable[[Cluster], Awaitable[None]] = nothing,
-) -> int:
-    """Return after how many steps the scenario was over without a crash; ``watch`` runs from its beginning to its end.
-
-    What begins again knows nothing of the gateways until they have reported to it.
-    """
-    for after in range(1, MOST):
-        (folder / str(after)).mkdir()
-        async with cluster(folder / str(after)) as room, asyncio.TaskGroup() as group:
-            async with room.running():
-                await prepare(room)
-            watching = group.create_task(watch(room))
-            deploy: list[str] = []
-            crashed = True
-            try:
-                async with room.running():
-                    arm(room, after)
-                    deploy.append(await act(room))
-                    await room.ended("shop", deploy[0])
-                    await room.until(lambda room=room: settled(room))
-                    crashed = False
-            except* Crash:
-                pass
-            room.routing.restart(SILENT_S if watch is not nothing else 0.0)
-            async with room.running():
-                if not deploy:
-                    deploy.append((await room.apps.operations.deploys.deploys("shop", limit=1))[0].id)
-                await room.ended("shop", deploy[0])
-                await room.until(lambda room=room: settled(room), lambda room=room: sentence(room))
-                await check(room, deploy[0])
-            watching.cancel()
-            if not crashed:
-                return after
-    raise AssertionError("the scenario has no end")
-
-
-async def settled(room: Cluster) -> bool:
-    outcome = room.apps.controller.outcome("shop")
-    return outcome is not None and outcome.plan.settled and not outcome.plan.steps
-
-
-def sentence(room: Cluster) -> str:
-    outcome = room.apps.controller.outcome("shop")
-    return outcome.sentence if outcome else "never looked at"
+from support_cluster import ANN, Cluster
+from support_crashes import REPLICAS, crash_everywhere, never_less, serves
 
 
 def shop(version: int) -> AppSpec:
     return spec(web(version=version), stop_first(service("worker", version=version)), service("cache", version=1))
-
-
-async def serves(room: Cluster, web_service: str) -> None:
-    serving = room.routing.force["shop"]
-    assert [share.backend for share in serving.shares["web"]] == [web_service]
-    assert serving.draining == frozenset()
 
 
 async def test_deploy_ends_well_from_every_step(tmp_path: Path) -> None:
@@ -187,16 +97,6 @@ async def test_secret_rotation_ends_well_from_every_step(tmp_path: Path) -> None
         assert await room.names() == {"shop_web-r3", "shop_worker-r1"}
 
     assert await crash_everywhere(tmp_path, prepare, act, check) > 6
-
-
-async def never_less(room: Cluster) -> None:
-    """See that the gateways always have as many tasks of ``web`` to send to as are wanted."""
-    while True:
-        services = {each.id: each.name for each in await room.engine.services.list()}
-        serving = [services.get(task.service_id) for task in await room.engine.tasks.list() if task.serving]
-        shares = [share.backend for share in room.routing.force["shop"].shares["web"]]
-        assert sum(name in shares for name in serving) >= REPLICAS, (shares, serving)
-        await asyncio.sleep(0.005)
 
 
 async def test_batches_end_well_from_every_step_and_never_serve_with_less(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ class MemoryTelemetry:
     live: Live = field(default_factory=lambda: Live(lambda: (NODE,)))
     asked: list[Mapping[str, Any]] = field(default_factory=list)
     session: aiohttp.ClientSession | None = None
-    problems: Sequence[str] = ()
 
     def operations(self, database: Database) -> TelemetryOperations:
         """Return the ports."""

@@ -18,7 +18,7 @@ from hunqi.apps.model import DeployState, Revision
 from hunqi.apps.plan_ground import surplus_ground
 from hunqi.apps.plan_removal import plan_removal
 from hunqi.apps.plan_serving import Traffic, serving_of
-from hunqi.apps.plan_shifting import aborted, shifted
+from hunqi.apps.plan_shifting import aborted, sentence_of, shifted
 from hunqi.apps.situation import Situation
 from hunqi.apps.state import DeployRecord, Desired
 from hunqi.apps.steps import Advance, Plan
@@ -81,7 +81,8 @@ def _bring_up(at: Situation, deploy: DeployRecord, target: Revision) -> Plan:
         return shifted(bringing, target)
     if ready and not bringing.steps:
         bringing.steps.append(_next(at, target))
-    return bringing.done(at.live, coming=target)
+    said = sentence_of(at.shift, target) if at.promoting and at.shift is not None else ""
+    return bringing.done(at.live, coming=target, said=said)
 
 
 def _next(at: Situation, target: Revision) -> Advance:

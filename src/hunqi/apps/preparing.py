@@ -24,6 +24,7 @@ from hunqi.apps.overlay import Overlay, effective, with_overlay
 from hunqi.apps.pinning import local_volumes
 from hunqi.apps.ports import Images
 from hunqi.apps.releasing import Release, origin_of
+from hunqi.apps.rollout_spec import Strategy, asked_for
 from hunqi.apps.state import AppRecord, Intent
 from hunqi.apps.store import AppStore
 from hunqi.engine.model import Snapshot
@@ -78,7 +79,7 @@ class Preparing:
         if submission.strict and dropped:
             raise DeployStrictError("\n".join(["keys that are not honoured:", *map(describe_note, dropped)]))
         record, live = await self._live(app)
-        asked = compiled.spec if submission.rollout is None else replace(compiled.spec, rollout=submission.rollout)
+        asked = replace(compiled.spec, rollout=asked_for(compiled.spec.rollout, submission.rollout))
         spec = await self._pin(asked, await self._reads(app, submission, record))
         payloads = {**compiled.payloads, **await self._keeping.secret_values(app)}
         spec, payloads = self._digests.keyed(with_overlay(spec, overlay), payloads, live)
@@ -221,6 +222,8 @@ def check_room(spec: AppSpec, prepared: Prepared, snapshot: Snapshot) -> None:
             if prepared.live is not None
             else "; reserve less, or add a node"
         )
+        if prepared.live is not None and spec.rollout is not None and spec.rollout.strategy is not Strategy.DIRECT:
+            ways += " (a rollout needs room for both revisions whole: by batches or stop-first there is none)"
         raise RoomError(f"there is no room: {'; '.join(sentences)}{ways}")
 
 

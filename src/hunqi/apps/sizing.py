@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from hunqi.apps.errors import AppBusyError, ScaleError, ServiceNotFoundError
 from hunqi.apps.limits import Limits
-from hunqi.apps.model import DeployState, Mode, Revision, ServiceSpec
+from hunqi.apps.model import AppSpec, DeployState, Mode, Revision, ServiceSpec
 from hunqi.apps.observing import Watched
 from hunqi.apps.sights import Sights
 from hunqi.apps.situation import Facts, Situation
@@ -27,14 +27,17 @@ from hunqi.state.events import append
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizedTask:
-    """A task that runs since ``started_at`` (seconds since the epoch); ``name`` is its Swarm service."""
+    """A task that is to go on; ``name`` is its Swarm service."""
 
     id: str
     name: str
     node: str
-    started_at: float
+    pending: bool
+    """Whether it does not run yet."""
+    since: float
+    """Since when it runs, or is in the state before; seconds since the epoch."""
     ready: bool
-    """Found healthy by every live gateway, if it is routed."""
+    """Running and, if it is routed, found healthy by every live gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +62,15 @@ class Sized:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizedApp:
-    """An app that is to run and has a revision that serves. ``generation`` changes with everything asked of it."""
+    """An app that has a revision that serves. ``generation`` changes with everything asked of it."""
 
     name: str
     team: str
     generation: int
+    spec: AppSpec
     revision: int
+    running: bool
+    """False of one that a user has stopped, or that is being removed."""
     deploy: str | None
     """The id of the deploy under way."""
     state: DeployState | None
@@ -78,11 +84,11 @@ class Sizes(Protocol):
     """The sizes of services; implemented by ``AppSizes``."""
 
     async def apps(self) -> Sequence[SizedApp]:
-        """Return every app that is to run and has a revision that serves."""
+        """Return every app that has a revision that serves."""
         ...
 
     async def find(self, app: str) -> SizedApp | None:
-        """Return one, None if it is not to run or nothing serves yet. Raises ``AppNotFoundError``."""
+        """Return one, None if nothing of it serves yet. Raises ``AppNotFoundError``."""
         ...
 
     async def set(
@@ -128,7 +134,7 @@ class AppSizes:
         self._clock = clock
 
     async def apps(self) -> Sequence[SizedApp]:
-        """Return every app that is to run and has a revision that serves."""
+        """Return every app that has a revision that serves."""
         snapshot = await self._watched.snapshot()
         found = [await self._shown(kept, snapshot) for kept in await self._store.all()]
         return [each for each in found if each is not None]
@@ -192,7 +198,7 @@ class AppSizes:
         return await self._store.revision(kept.app.name, kept.app.live)
 
     async def _shown(self, kept: Kept, snapshot: Snapshot) -> SizedApp | None:
-        if kept.app.desired is not Desired.RUNNING or kept.app.live is None:
+        if kept.app.live is None:
             return None
         at = await self._sights.of(kept, snapshot, Facts())
         live, deploy = at.live, kept.deploy
@@ -202,7 +208,9 @@ class AppSizes:
             name=kept.app.name,
             team=kept.app.team,
             generation=kept.app.generation,
+            spec=live.spec,
             revision=live.number,
+            running=kept.app.desired is Desired.RUNNING,
             deploy=deploy.id if deploy else None,
             state=deploy.state if deploy else None,
             shifting=at.shift is not None,
@@ -246,8 +254,9 @@ def _tasks(at: Situation, standing: Standing) -> list[SizedTask]:
             id=task.id,
             name=standing.name,
             node=task.node_id or "",
-            started_at=since(task),
-            ready=not checked or (report is not None and task.id in report.healthy),
+            pending=not task.serving,
+            since=since(task),
+            ready=task.serving and (not checked or (report is not None and task.id in report.healthy)),
         )
-        for task in standing.running
+        for task in standing.lasting
     ]

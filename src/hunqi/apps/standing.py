@@ -70,6 +70,15 @@ class Standing:
         return tuple(task for task in self.tasks if task.serving and task.node_id not in self.down)
 
     @property
+    def lasting(self) -> tuple[Task, ...]:
+        """The tasks that are to go on, those that do not run yet too."""
+        return tuple(
+            task
+            for task in self.tasks
+            if task.desired_state is TaskState.RUNNING and task.state not in _ENDED and task.node_id not in self.down
+        )
+
+    @property
     def still(self) -> int:
         """How many tasks may still run."""
         return sum(task.state not in _ENDED and task.node_id not in self.down for task in self.tasks)

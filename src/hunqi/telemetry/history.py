@@ -36,7 +36,7 @@ _MOST_BEHIND_S: Final = 3600
 """What could not be written for so long is given up."""
 _PATIENCE_S: Final = 30.0
 _MOST_PROBLEMS: Final = 20
-_AT_ONCE: Final = 50
+_AT_ONCE: Final = 5
 """So many steps are read back before others get their turn."""
 _log: Final = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class History:
         worker: Sequence[str] = _WORKER,
     ) -> None:
         self.limits = limits or HistoryLimits()
+        self.root = root
         self._files = Files(root, self.limits)
         self._live = live
         self._clock = clock
@@ -91,7 +92,9 @@ class History:
         self._written_until = int(now - now % self._step_s) + self._step_s
 
     async def write(self) -> None:
-        """Write the steps that are over."""
+        """Write the steps that are over; say what is not measured."""
+        for problem in self._live.kept.problems.values():
+            self._note(problem)
         if self._written_until < self._clock() - _MOST_BEHIND_S:
             self._written_until = int(self._clock()) // self._step_s * self._step_s
         end = min(horizon(self._live, patience_s=_PATIENCE_S), self._written_until + _MOST_STEPS * self._step_s)

@@ -83,10 +83,6 @@ class Metrics(Protocol):
         """Return everything of these apps as OpenMetrics."""
         ...
 
-    def problems(self) -> Sequence[str]:
-        """Return what cannot be measured or kept now, in sentences."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceView:

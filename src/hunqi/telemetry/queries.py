@@ -33,11 +33,6 @@ class Past(Protocol):
         """Return bins: see ``history_worker``. Raises ``HistoryError``."""
         ...
 
-    @property
-    def problems(self) -> Sequence[str]:
-        """What went wrong of late, in sentences."""
-        ...
-
 
 class Queries:
     """Implements ``Metrics``."""
@@ -80,10 +75,6 @@ class Queries:
     def exposition(self, apps: Collection[str]) -> str:
         """Return everything of these apps as OpenMetrics."""
         return expose(self._live, apps, now=self._clock())
-
-    def problems(self) -> Sequence[str]:
-        """Return what cannot be measured or kept now, in sentences."""
-        return [*self._live.problems, *self._history.problems]
 
     async def _ask_history(self, question: Question, bins: Bins, *, start: int, end: int, width: int) -> None:
         metric, labels = question.metric if question.kind == "custom" else (None, None)

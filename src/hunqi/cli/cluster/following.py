@@ -147,6 +147,9 @@ class Progress:
         await asyncio.sleep(1.0)
 
     def _tell_changes(self, deploy: JSON) -> None:
+        if deploy["state"] == "shifting" and self._told.get("") != deploy["sentence"]:
+            self._told[""] = str(deploy["sentence"])
+            self._console.print(Text(f"{deploy['app']}: {deploy['sentence']}"))
         for service in deploy.get("services") or ():
             text = f"{service['state']} {service['ready']}/{service['wanted']} {service.get('sentence') or ''}".strip()
             if self._told.get(service["service"]) != text:
