@@ -66,7 +66,9 @@ class World:
         if app != "shop":
             raise AppNotFoundError(app)
         tasks = tuple(
-            SizedTask(id=f"t{n}", name="shop_web-r1", node="n1", started_at=at, ready=self.at - at >= self.start_s)
+            SizedTask(
+                id=f"t{n}", name="shop_web-r1", node="n1", pending=False, since=at, ready=self.at - at >= self.start_s
+            )
             for n, at in enumerate(self.born)
         )
         sized = Sized(
