@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 from sqlalchemy import insert, select
 
 from hunqi.apps.errors import AppNotFoundError
-from hunqi.apps.model import AppSpec, Revision, RouteSpec, ServiceSpec
+from hunqi.apps.model import AppSpec, RouteSpec, ServiceSpec
 from hunqi.apps.operations import Change
 from hunqi.apps.scale_spec import Behavior, Policy, PolicyKind, Queue, Rules, ScaleSpec, Zero
 from hunqi.apps.sizing import Sized, SizedApp, SizedTask
@@ -55,6 +54,7 @@ class World:
     queue: float | None = None
     sets: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     overtaken: int = 0
+    running: bool = True
     cpus: float | None = None
     """Of the one node, where it has a bound."""
 
@@ -66,7 +66,9 @@ class World:
         if app != "shop":
             raise AppNotFoundError(app)
         tasks = tuple(
-            SizedTask(id=f"t{n}", name="shop_web-r1", node="n1", started_at=at, ready=self.at - at >= self.start_s)
+            SizedTask(
+                id=f"t{n}", name="shop_web-r1", node="n1", pending=False, since=at, ready=self.at - at >= self.start_s
+            )
             for n, at in enumerate(self.born)
         )
         sized = Sized(
@@ -84,6 +86,8 @@ class World:
             name="shop",
             team="t",
             generation=self.generation,
+            spec=AppSpec(name="shop", services={"web": self.service}),
+            running=self.running,
             revision=1,
             deploy=self.deploy,
             state=None,
@@ -156,7 +160,6 @@ class World:
     def scaler(self) -> Scaler:
         parts = Parts(
             sizes=self,
-            specs=self.specs,
             store=ScalingStore(self.database),
             telemetry=self,
             querying=self,
@@ -171,10 +174,6 @@ class World:
     def snapshot(self) -> Snapshot | None:
         return None if self.cpus is None else cluster(self.cpus, others=2, own=len(self.born))
 
-    @property
-    def specs(self) -> _Specs:
-        return _Specs(self)
-
     async def run(self, scaler: Scaler, seconds: int, rate: float, *, open_: float | None = None) -> None:
         """Let time pass under a load, with a look every two seconds."""
         for second in range(seconds):
@@ -182,17 +181,6 @@ class World:
             self.rates.append((self.at, rate, rate * 0.05 if open_ is None else open_))
             if second % 2 == 0:
                 await scaler.look()
-
-
-@dataclass
-class _Specs:
-    world: World
-
-    async def find(self, app: str, number: int) -> Revision:
-        spec = AppSpec(name="shop", services={"web": self.world.service})
-        return Revision(
-            app="shop", number=number, spec=spec, origin={"web": 1}, created_at=datetime.now(UTC), actor="", reason=""
-        )
 
 
 @asynccontextmanager
@@ -402,6 +390,19 @@ async def test_what_a_user_sets_stands_before_the_file_and_off_gives_the_size_ba
         await store.give("shop", "web", Given(off=True), "service.autoscale-off", change)
         await there.run(scaler, 4, 450)
         assert (there.auto, there.wanted) == (None, 1)
+
+
+async def test_an_app_that_a_user_has_stopped_is_left_alone_and_goes_on_afterwards(tmp_path: Path) -> None:
+    async with world(tmp_path, RPS) as there:
+        scaler = there.scaler()
+        await there.run(scaler, 20, 240)
+        sets = len(there.sets)
+        there.running = False
+        await there.run(scaler, 40, 900)
+        assert len(there.sets) == sets
+        there.running = True
+        await there.run(scaler, 20, 900)
+        assert there.wanted == 18
 
 
 async def test_no_task_by_hand_turns_scaling_off(tmp_path: Path) -> None:

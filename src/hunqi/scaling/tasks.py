@@ -44,7 +44,9 @@ class TaskWatch:
             if task.ready and (was is None or not was[0]) and service.asked_at is not None:
                 service.took = [*service.took, min(_LONGEST_S, now - service.asked_at)][-_LATELY:]
             changed[task.id] = task.ready, at
-            found.append(TaskSeen(id=task.id, started_at=task.since, ready=task.ready, changed_at=at))
+            found.append(
+                TaskSeen(id=task.id, started_at=task.since, ready=task.ready, changed_at=at, pending=task.pending)
+            )
         service.changed = changed
         pending = range(len(own), sized.wanted)
         return (*found, *(TaskSeen(id=f"pending {number}", ready=False, pending=True) for number in pending))
