@@ -266,6 +266,19 @@ def test_clocks_of_nodes_do_not_matter() -> None:
     assert all(0.9 < point.cpu_cores < 1.1 for point in usage.points)
 
 
+def test_a_clock_that_is_set_back_while_counts_begin_anew_stops_nothing_for_long() -> None:
+    world = measuring("a")
+    node = world.nodes["a"]
+    node.serve("web", 1, 100)
+    world.poll()
+    node.requests["shop", "web", 1] = []
+    node.skew_s = -3600
+    for _ in range(5):
+        node.serve("web", 1, 10)
+        world.poll()
+    assert world.live.traffic(WEB, start=T0, end=world.clock.now).requests == 50
+
+
 def test_memory_is_bounded_in_time_numbers_and_series() -> None:
     clock, node = Clock(), Node("a")
     limits = LiveLimits(keep_s=400, most_numbers=8000, most_series=20, most_custom=10)

@@ -18,7 +18,7 @@ CLASSES: Final = (1, 2, 3, 4, 5)
 _BOOTS: Final = 8
 """So many Envoys that were succeeded are remembered of a node."""
 _REFUSED: Final = 2
-"""So many samples in a row are taken for late ones; then the clock was set back while counts began anew."""
+"""So many are taken for late ones if each is newer than the one before; then the clock was set back, and counts too."""
 _CLOCKS_AGREE: Final = 0.5
 """A node's own measure of time is believed if it differs from the leader's by at most this share."""
 
@@ -75,7 +75,7 @@ class NodeCounts:
     last: NodeSample | None = None
     received: float = 0.0
     _boot: str | None = None
-    _refused: int = 0
+    _refused: list[float] = field(default_factory=list[float])
     _former: deque[str] = field(default_factory=lambda: deque(maxlen=_BOOTS))
     _clusters: dict[tuple[str, int], ClusterCounts] = field(default_factory=dict[tuple[str, int], ClusterCounts])
     _tasks: dict[str, TaskCounts] = field(default_factory=dict[str, TaskCounts])
@@ -108,10 +108,11 @@ class NodeCounts:
             return True
         succeeds = sample.gateway and sample.boot != self._boot
         if succeeds or sample.at > last.at or not self._has_fallen(sample):
-            self._refused = 0
+            self._refused = []
             return False
-        self._refused += 1
-        return self._refused <= _REFUSED
+        goes_on = bool(self._refused) and sample.at > self._refused[-1]
+        self._refused = [*self._refused, sample.at] if goes_on else [sample.at]
+        return len(self._refused) <= _REFUSED
 
     def _has_fallen(self, sample: NodeSample) -> bool:
         """Whether any count is lower than it was."""
