@@ -2,7 +2,8 @@
 
 Counts decide, not clocks: a node's clock may be set back, and an answer may come twice or late. A sample is taken for
 old if its Envoy was succeeded already, or if its clock is behind the last one's while any count is lower. A count that
-is lower though the clock went on began anew at zero, and so did all counts of an Envoy that took another's place.
+is lower though the clock went on began anew at zero, and so did all counts of an Envoy that took another's place. (A
+node is asked again only when it has answered, so no answer of before its clock was set back comes after that.)
 """
 
 from __future__ import annotations
