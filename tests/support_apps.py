@@ -15,6 +15,7 @@ from hunqi.apps.model import (
     AppSpec,
     Attachment,
     DeployState,
+    Mode,
     NetworkSpec,
     Order,
     Revision,
@@ -388,7 +389,7 @@ class World:
             name=step.name,
             labels=labels,
             spec={
-                "Mode": {"Replicated": {"Replicas": step.replicas}},
+                "Mode": {"ReplicatedJob": {}} if held.mode is Mode.REPLICATED_JOB else {"Replicated": {}},
                 "TaskTemplate": {"ContainerSpec": {"Image": held.image}},
             },
             created_at="",
@@ -396,7 +397,10 @@ class World:
             network_ids=networks,
         )
         self.tasks[step.name] = []
-        self._scale(step.name, step.replicas)
+        if held.mode is Mode.REPLICATED_JOB:
+            self.tasks[step.name] = [self._task(step.name, 0)]
+        else:
+            self._scale(step.name, step.replicas)
 
     def _scale(self, name: str, replicas: int) -> None:
         held = self.services[name]
@@ -439,7 +443,8 @@ class World:
                     self._set(name, task, state=TaskState.FAILED, desired_state=TaskState.SHUTDOWN, exit_code=1)
                     self.tasks[name].insert(0, self._task(name, task.slot or 0))
             elif ready and task.state is TaskState.STARTING:
-                self._set(name, task, state=TaskState.RUNNING)
+                done = "ReplicatedJob" in self.services[name].spec["Mode"]
+                self._set(name, task, state=TaskState.COMPLETE if done else TaskState.RUNNING)
 
     def _set(self, name: str, task: Task, **changes: object) -> None:
         where = next(index for index, each in enumerate(self.tasks[name]) if each.id == task.id)

@@ -27,7 +27,7 @@ Passwords and tokens are typed, piped in, or in the environment, never arguments
 _SECTIONS = {
     "This machine": ("up", "down", "status", "doctor", "join", "upgrade", "recover", "service"),
     "You": ("login", "logout", "whoami", "context"),
-    "Apps": ("app", "secret", "env", "route", "hook", "metrics"),
+    "Apps": ("app", "secret", "env", "route", "hook", "metrics", "rollout"),
     "The cluster": ("node", "cert", "ca", "user", "team", "token", "backup"),
     "The accelerator": ("mirror",),
 }

@@ -121,8 +121,8 @@ def by_minute(loads: Sequence[float]) -> list[float | None]:
 
 
 def run(loads: Sequence[float], known: Sequence[float | None], *, foresight: bool) -> Ran:
-    """Replay the last day of ``loads``; ``known`` is the history by the minute."""
-    begin = len(loads) - DAY * _STEPS
+    """Replay what of ``loads`` comes after the history; ``known`` is load by the minute."""
+    begin = HISTORY_DAYS * DAY * _STEPS
     memory, wanted = Remembered(ready_s=READY_S), 4
     ready_from: list[float] = [0.0] * wanted
     over_s = task_s = 0.0
@@ -180,9 +180,9 @@ def _look(loads: Sequence[float], step: int, now: float, size: tuple[int, int], 
     )
 
 
-def simulate(case: str, seed: int) -> tuple[Ran, Ran]:
-    """Return the day of a case without foresight, and with it."""
-    loads = noisy(CASES[case], HISTORY_DAYS + 1, seed)
+def simulate(case: str, seed: int, *, hours: int = 24) -> tuple[Ran, Ran]:
+    """Return the day of a case (or its first ``hours``) without foresight, and with it."""
+    loads = noisy(CASES[case], HISTORY_DAYS + 1, seed)[: (HISTORY_DAYS * DAY + hours * 60) * _STEPS]
     known = by_minute(loads)
     if case == "unmeasured day":
         known = [None if minute in _GAP else value for minute, value in enumerate(known)]

@@ -44,6 +44,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/apps/{app}/routes": {"service": "web", "spec": {"port": 80, "hosts": ["a.example.com"]}},
     "POST /v1/apps/{app}/hooks": {"url": "https://example.com/in"},
     "POST /v1/hooks": {"url": "https://example.com/in"},
+    "PUT /v1/apps/{app}/services/{service}/autoscale": {"off": True},
     "PUT /v1/metric-sources/{source}": {"url": "http://127.0.0.1:1"},
     "PATCH /v1/nodes/{node}": {},
     "POST /v1/join-tokens": {},

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from hunqi.apps.serving import Waited
 from hunqi.engine.model import Node
 from hunqi.errors import DependencyError
-from hunqi.gateway.model import Edge, EndpointHealth, GatewayReport, RouteTable
+from hunqi.gateway.model import Edge, EndpointHealth, GatewayReport, HeldService, RouteTable
 from hunqi.gateway.publisher import Publisher
 from support_gateway import serving, snapshot, task
 from testbed.virtual import run_virtual
@@ -34,6 +34,7 @@ class Agent:
     taken: list[int] = field(default_factory=list)
     healthy: set[str] = field(default_factory=set)
     busy: dict[str, int] = field(default_factory=dict)
+    held: tuple[HeldService, ...] = ()
     count: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -57,7 +58,9 @@ class Agent:
             for cluster in clusters
             for each in cluster.endpoints
         )
-        return GatewayReport(node=self.node, version=self.version, running=self.running, endpoints=endpoints)
+        return GatewayReport(
+            node=self.node, version=self.version, running=self.running, endpoints=endpoints, held=self.held
+        )
 
 
 class Fleet:
@@ -149,6 +152,25 @@ def test_an_offer_is_in_force_when_every_gateway_works_by_it() -> None:
         assert await publisher.wait_in_force("shop", timeout_s=5.0) is Waited.REACHED
         assert 1.0 <= now() < 1.5
         assert all(each.table == publisher.table for each in fleet.agents.values())
+
+    play(scenario)
+
+
+def test_who_waits_at_a_gateway_is_told_at_once_and_again_while_it_waits() -> None:
+    async def scenario(publisher: Publisher, fleet: Fleet) -> None:
+        told: list[tuple[float, str, str]] = []
+        publisher.on_held(lambda app, service: told.append((now(), app, service)))
+        publisher.observed(snapshot({}))
+        await asyncio.sleep(1.0)
+        fleet.agents["n2"].change(held=(HeldService(app="shop", service="web"),))
+        await asyncio.sleep(6.0)
+        assert told[0] == (1.0, "shop", "web")
+        assert len(told) >= 3
+        fleet.agents["n2"].change(held=())
+        await asyncio.sleep(0.1)
+        count = len(told)
+        await asyncio.sleep(6.0)
+        assert len(told) == count
 
     play(scenario)
 

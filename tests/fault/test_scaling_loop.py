@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 from sqlalchemy import insert, select
 
 from hunqi.apps.errors import AppNotFoundError
-from hunqi.apps.model import AppSpec, Revision, RouteSpec, ServiceSpec
+from hunqi.apps.model import AppSpec, RouteSpec, ServiceSpec
 from hunqi.apps.operations import Change
 from hunqi.apps.scale_spec import Behavior, Policy, PolicyKind, Queue, Rules, ScaleSpec, Zero
 from hunqi.apps.sizing import Sized, SizedApp, SizedTask
@@ -55,7 +54,9 @@ class World:
     queue: float | None = None
     sets: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     overtaken: int = 0
-    snapshot: Snapshot | None = None
+    running: bool = True
+    cpus: float | None = None
+    """Of the one node, where it has a bound."""
 
     # Sizes
     async def apps(self) -> Sequence[SizedApp]:
@@ -65,7 +66,9 @@ class World:
         if app != "shop":
             raise AppNotFoundError(app)
         tasks = tuple(
-            SizedTask(id=f"t{n}", name="shop_web-r1", node="n1", started_at=at, ready=self.at - at >= self.start_s)
+            SizedTask(
+                id=f"t{n}", name="shop_web-r1", node="n1", pending=False, since=at, ready=self.at - at >= self.start_s
+            )
             for n, at in enumerate(self.born)
         )
         sized = Sized(
@@ -83,6 +86,8 @@ class World:
             name="shop",
             team="t",
             generation=self.generation,
+            spec=AppSpec(name="shop", services={"web": self.service}),
+            running=self.running,
             revision=1,
             deploy=self.deploy,
             state=None,
@@ -155,7 +160,6 @@ class World:
     def scaler(self) -> Scaler:
         parts = Parts(
             sizes=self,
-            specs=self.specs,
             store=ScalingStore(self.database),
             telemetry=self,
             querying=self,
@@ -167,8 +171,8 @@ class World:
         return Scaler(parts, sync_s=0.05)
 
     @property
-    def specs(self) -> _Specs:
-        return _Specs(self)
+    def snapshot(self) -> Snapshot | None:
+        return None if self.cpus is None else cluster(self.cpus, others=2, own=len(self.born))
 
     async def run(self, scaler: Scaler, seconds: int, rate: float, *, open_: float | None = None) -> None:
         """Let time pass under a load, with a look every two seconds."""
@@ -177,17 +181,6 @@ class World:
             self.rates.append((self.at, rate, rate * 0.05 if open_ is None else open_))
             if second % 2 == 0:
                 await scaler.look()
-
-
-@dataclass
-class _Specs:
-    world: World
-
-    async def find(self, app: str, number: int) -> Revision:
-        spec = AppSpec(name="shop", services={"web": self.world.service})
-        return Revision(
-            app="shop", number=number, spec=spec, origin={"web": 1}, created_at=datetime.now(UTC), actor="", reason=""
-        )
 
 
 @asynccontextmanager
@@ -341,42 +334,43 @@ async def test_a_deploy_at_the_same_moment_overtakes_and_it_looks_again(tmp_path
         assert there.wanted >= 9
 
 
-def cluster(cpus: float, tasks: int) -> Snapshot:
-    """One node, and a service of another app that reserves half a CPU."""
+def cluster(cpus: float, *, others: int, own: int) -> Snapshot:
+    """One node, with tasks of another app that reserve half a CPU, and of the service that reserve one."""
     node = Node(
         id="n1", version=1, hostname="one", role="manager", availability="active", state="ready", address="10.0.0.1",
         labels={}, is_leader=True, reachable=True, nano_cpus=int(cpus * 10**9), memory_bytes=2**33,
         engine_version="20", platform="linux/amd64", spec={},
     )  # fmt: skip
-    labels = {LABEL_APP: "blog", LABEL_SERVICE: "web"}
-    reserves = {"TaskTemplate": {"Resources": {"Reservations": {"NanoCPUs": 500_000_000}}}}
-    other = Service(id="s1", version=1, name="blog_web-r1", labels=labels, spec=reserves, created_at="", updated_at="")
-    held = tuple(
+    services = {"s1": reserving("s1", "blog", 500_000_000), "s2": reserving("s2", "shop", 1_000_000_000)}
+    tasks = {"s1": running("s1", "b", others), "s2": running("s2", "t", own)}
+    return Snapshot(
+        nodes={"n1": node}, services=services, tasks=tasks, networks={}, secrets={}, configs={}, taken_at=0.0
+    )
+
+
+def reserving(key: str, app: str, nano_cpus: int) -> Service:
+    labels = {LABEL_APP: app, LABEL_SERVICE: "web"}
+    reserves = {"TaskTemplate": {"Resources": {"Reservations": {"NanoCPUs": nano_cpus}}}}
+    return Service(id=key, version=1, name=f"{app}_web-r1", labels=labels, spec=reserves, created_at="", updated_at="")
+
+
+def running(service: str, prefix: str, count: int) -> tuple[Task, ...]:
+    return tuple(
         Task(
-            id=f"b{n}", service_id="s1", node_id="n1", slot=n, state=TaskState.RUNNING,
+            id=f"{prefix}{n}", service_id=service, node_id="n1", slot=n, state=TaskState.RUNNING,
             desired_state=TaskState.RUNNING, message="", error="", exit_code=None, container_id=None, pid=None,
             addresses={}, image="", created_at="", updated_at="",
         )
-        for n in range(tasks)
+        for n in range(count)
     )  # fmt: skip
-    return Snapshot(
-        nodes={"n1": node},
-        services={"s1": other},
-        tasks={"s1": held},
-        networks={},
-        secrets={},
-        configs={},
-        taken_at=0.0,
-    )
 
 
 async def test_nothing_goes_past_what_nodes_can_hold_and_the_shortage_is_told_once(tmp_path: Path) -> None:
     template = {"Resources": {"Reservations": {"NanoCPUs": 1_000_000_000}}}
-    async with world(tmp_path, RPS, template=template) as there:
-        there.snapshot = cluster(4, 2)
+    async with world(tmp_path, RPS, template=template, cpus=4.0) as there:
         scaler = there.scaler()
         await there.run(scaler, 120, 450)
-        assert there.wanted == 4  # one runs, three CPUs are free
+        assert there.wanted == 3  # one runs, and two CPUs are free
         assert await events(there, "scaling.short") == 1
         last = scaler.last("shop", "web")
         assert last is not None
@@ -396,6 +390,19 @@ async def test_what_a_user_sets_stands_before_the_file_and_off_gives_the_size_ba
         await store.give("shop", "web", Given(off=True), "service.autoscale-off", change)
         await there.run(scaler, 4, 450)
         assert (there.auto, there.wanted) == (None, 1)
+
+
+async def test_an_app_that_a_user_has_stopped_is_left_alone_and_goes_on_afterwards(tmp_path: Path) -> None:
+    async with world(tmp_path, RPS) as there:
+        scaler = there.scaler()
+        await there.run(scaler, 20, 240)
+        sets = len(there.sets)
+        there.running = False
+        await there.run(scaler, 40, 900)
+        assert len(there.sets) == sets
+        there.running = True
+        await there.run(scaler, 20, 900)
+        assert there.wanted == 18
 
 
 async def test_no_task_by_hand_turns_scaling_off(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from hunqi.engine.client import Docker
-from hunqi.nodes.wire import ScrapeOrder, ScrapeTarget
+from hunqi.nodes.wire import RequestQuery, ScrapeOrder, ScrapeTarget
 from hunqi.telemetry.histogram import Histogram, upper_ms
 from hunqi.telemetry.wire import ClusterCounts, NodeSample, TaskCounts
 from support_agent import running, until
@@ -128,6 +128,10 @@ async def check_measured(it: World) -> None:
         ("jobs_total", 'queue="mail"', 7.0, True),
         ("depth", "", 3.0, False),
     }
+    logged = await it.client.requests(node, RequestQuery(app=it.app, status="5xx", limit=10))
+    assert [(each.status, each.service, each.task, each.path) for each in logged.lines] == [
+        (500, "web", task.id, "/status?code=***")
+    ] * 3
     before_bytes = used(sample, task.id).memory_bytes
     it.bed.first.docker("exec", "-d", container, "python3", "-S", "-E", "-c", HOLD)
     sample = await once(lambda each: used(each, task.id).memory_bytes > before_bytes + 0.9 * HELD_BYTES)

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from hunqi.apps.lanes import ALL_USERS
 from hunqi.apps.model import AppSpec, DeployState, Grant, Mount, PayloadSpec, ServiceSpec, VolumeSpec
 from hunqi.apps.operations import LogQuery, RunRequest
+from hunqi.apps.rollout_spec import RolloutSpec
+from hunqi.apps.shifting import Shifting, Verdict
 from hunqi.engine.client import Docker
 from support_apps import service, spec, stop_first, web
 from support_cluster import ANN, Cluster, cluster
@@ -135,3 +138,48 @@ async def test_what_somebody_else_changed_is_put_back_and_logs_outlive_their_ser
             return any([line.revision == 1 async for line in lines])
 
     await room.until(kept)
+
+
+async def test_deploy_moves_by_decisions_and_a_service_sleeps_and_wakes(room: Cluster) -> None:
+    await room.deployed(shop(1))
+    deploy = await room.release(shop(2, rollout=RolloutSpec()))
+    shifts, sizes = room.apps.shifts, room.apps.sizes
+
+    async def decided(**changes: Any) -> None:
+        now = await in_force()
+        made = dataclasses.replace(now.shift, number=now.shift.number + 1, decided_at=0.0, **changes)
+        await shifts.decide("shop", deploy, made)
+
+    async def in_force() -> Shifting:
+        found: list[Shifting] = []
+
+        async def there() -> bool:
+            now = await shifts.find("shop")
+            found[:] = [now] if now else []
+            return now is not None and now.shifting and now.ready and now.in_force == now.shift.number
+
+        await room.until(there, lambda: str(found))
+        return found[0]
+
+    await decided(weight=1000)
+    await in_force()
+    lane = room.routing.force["shop"].lane
+    assert lane is not None
+    assert (lane.name, lane.weight, lane.shares["web"][0].backend) == ("r2", 1000, "shop_web-r2")
+    running = [task.revision for task in await room.apps.operations.views.tasks("shop") if task.state == "running"]
+    assert sorted(running) == [1, 1, 1, 2]
+    await decided(weight=ALL_USERS, verdict=Verdict.PROMOTE)
+    assert (await room.ended("shop", deploy)).state is DeployState.SUCCEEDED
+    assert await room.names() == {"shop_web-r2", "shop_worker-r1"}
+
+    async def tasks(number: int) -> bool:
+        found = await sizes.find("shop")
+        [front] = [each for each in found.services if each.service == "web"] if found else []
+        return len(front.tasks) == front.ready == number
+
+    await room.until(lambda: tasks(2))
+    await sizes.set("shop", "web", 0, sentence="nobody asks")
+    await room.until(lambda: tasks(0))
+    assert "web" not in room.routing.force["shop"].shares
+    await sizes.set("shop", "web", 1, sentence="somebody asks")
+    await room.until(lambda: tasks(1))

@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from testbed.load import Outcome, Report
+from testbed.load import Load, Outcome, Report, load
 from testbed.processes import wait_for
-from testbed.product import Product, kept_dead, platform, shop
+from testbed.product import ApiError, Product, eventually, kept_dead, platform, shop
 from testbed.programs import ProcessFailedError
 from testbed.swarm import THREE_NODES, Bed
 from testbed.watched import Watched, watched
@@ -145,3 +146,54 @@ def _is_ready(product: Product) -> bool:
     except Exception:  # a connection refused, a problem: not yet
         return False
     return True
+
+
+_GRAY = (
+    "x-hunqi: {rollout: {interval: 2s, keep: 5s, "
+    "steps: [weight: 10, analysis: 10s, weight: 50, analysis: 5s], "
+    "measures: {success-rate: }}}\n"
+)
+
+
+def _released(product: Product, app: str, version: str, errors: int) -> dict[str, Any]:
+    """Release a revision under load and return its rollout at its end."""
+    file = shop(host=f"{app}.test", replicas=2, env={"TASK": f"{version}@", "ERROR_PERMILLE": str(errors)}, drain="2s")
+    begun = product.begin_deploy(app, _GRAY + file)
+    shown: dict[str, Any] = {}
+
+    def ended() -> bool:
+        try:
+            shown.update(product.api.call("GET", f"/v1/apps/{app}/rollout"))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        return shown.get("deploy") == begun["id"] and shown["state"] in {"succeeded", "aborted", "failed", "paused"}
+
+    eventually(ended, timeout_s=120.0, what=lambda: f"the end of the rollout: {shown}")
+    return shown
+
+
+def test_a_bad_revision_is_turned_away_by_what_users_got_and_a_good_one_is_promoted(product: Product) -> None:
+    """5 % of the bad one's answers are errors: real gateways count them, and its users go back at once."""
+    app = "graded"
+    product.deploy(app, shop(host=f"{app}.test", replicas=2, env={"TASK": "old@"}, drain="2s"))
+    with load(Load(targets=product.gateways, host=f"{app}.test", rate=200.0)) as running:
+        time.sleep(5.0)
+        bad = _released(product, app, "bad", 50)
+        aborted_at = float(bad["decided_at"]) - time.time() + time.monotonic()
+        time.sleep(4.0)
+        good = _released(product, app, "good", 0)
+        report = running.stop()
+
+    assert bad["state"] == "aborted", bad
+    assert bad["problem"]["code"] == "rollout.measure-failed"
+    assert "success-rate of web" in bad["problem"]["message"]
+    of_bad = [each.at for each in report.outcomes if each.task.startswith("bad")]
+    assert len(of_bad) > 50
+    assert max(of_bad) - aborted_at < 2.0, "users stayed with it after the decision"
+    assert len(of_bad) < 0.2 * len([each for each in report.outcomes if each.at < aborted_at])
+    assert good["state"] == "succeeded", good
+    assert report.outcomes[-1].task.startswith("good")
+    others = [each for each in report.outcomes if not each.ok and not each.task.startswith("bad")]
+    assert not others, others[:5]
+    product.remove(app)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from hunqi.gateway.counting import Counted, Ledger
-from hunqi.gateway.model import Target
+from hunqi.gateway.model import Mirror, Target
 from hunqi.telemetry.histogram import Histogram, bucket_of
 from testbed.gateway import Gateway, backend, cluster, gateway, holding, route, table
 
@@ -95,6 +96,25 @@ async def test_without_a_task_the_gateways_own_503_is_counted(envoy_at: Gateway,
     assert await ask(client, envoy_at, "/x") == 503
     found = await counted(envoy_at, STAT, 1, 0)
     assert found.classes == {5: 1}
+
+
+async def test_copies_count_where_they_went_and_silence_as_5xx(
+    envoy_at: Gateway, client: aiohttp.ClientSession
+) -> None:
+    async with backend() as task, backend("new") as new:
+        copied = Mirror(lane="r2", share=10_000, targets=(Target(cluster="shop_web-r2:8080"),))
+        both = (cluster(task), cluster(new, name="shop_web-r2:8080"))
+        await envoy_at.apply(table(*both, routes=(replace(route(timeout_s=0.3, retries=0), mirror=copied),)))
+        await envoy_at.healthy(1)
+        await envoy_at.healthy(1, name="shop_web-r2:8080")
+        for _ in range(10):
+            assert await ask(client, envoy_at, "/x") == 200
+        assert await ask(client, envoy_at, "/wait") == 504
+        task.release.set()
+        new.release.set()
+        assert (await counted(envoy_at, STAT, 11, 10)).classes == {2: 10, 5: 1}
+        copies = await counted(envoy_at, "shop_web-r2_8080", 11, 10)
+        assert copies.classes[2] == 10
 
 
 async def test_latencies_are_known_to_within_a_bucket(envoy_at: Gateway, client: aiohttp.ClientSession) -> None:

@@ -56,6 +56,7 @@ from hunqi.apps.operations import (
     Submission,
     TaskView,
 )
+from hunqi.apps.rollout_spec import RolloutSpec
 from hunqi.apps.scale_spec import ScaleSpec
 from hunqi.errors import UserError
 from hunqi.hooks.errors import HookNotFoundError
@@ -64,6 +65,12 @@ from hunqi.nodes.errors import JoinTokenError, NodeNotFoundError
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.model import Roster
 from hunqi.nodes.wire import RequestLine, RequestQuery
+from hunqi.rollouts.commands import Verb, said_to
+from hunqi.rollouts.errors import RolloutNotFoundError, RolloutRefusedError
+from hunqi.rollouts.model import Course, Look, Rollout
+from hunqi.rollouts.presets import resolved
+from hunqi.rollouts.states import State
+from hunqi.rollouts.views import RolloutView, view_of
 from hunqi.scaling.errors import NotScaledError
 from hunqi.scaling.model import Decision, Scaled
 from hunqi.scaling.parsing import scale_of
@@ -107,6 +114,7 @@ class MemoryRooms:
     lines: int = 3
     files: dict[str, bytes] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
     telemetry: MemoryTelemetry = field(default_factory=MemoryTelemetry)
 
     def rooms(self) -> Rooms:
@@ -132,9 +140,14 @@ class MemoryRooms:
             leader=self,
             telemetry=self.telemetry.operations(self.database),
             hooks=_Hooks(self),
+            rollouts=_Rollouts(self),
             requests=_Requests(),
             scaling=_Scaling(self),
         )
+
+    def roll(self, app: str, state: State, course: Course, spec: RolloutSpec | None = None) -> None:
+        """Have an app have a rollout."""
+        _Rollouts(self).begin(app, spec or RolloutSpec(), state, course)
 
     async def make_app(self, name: str, team: str) -> None:
         """Make an app of a team (by id)."""
@@ -560,6 +573,50 @@ class _Certificates(_Part):
 
     async def authority(self) -> str:
         return "-----BEGIN CERTIFICATE-----\n"
+
+
+class _Rollouts(_Part):
+    async def list(self) -> Sequence[RolloutView]:
+        return [view_of(self._all.rollouts[app]) for app in sorted(self._all.rollouts)]
+
+    async def show(self, app: str) -> RolloutView:
+        return view_of(await self._found(app))
+
+    async def looks(self, app: str) -> Sequence[Look]:
+        rollout = await self._found(app)
+        course = rollout.course
+        return [
+            Look(seq=n, at=1e9 + 5 * n, state=rollout.state, step=0, weight=50 * n, mirror=0, findings=course.findings)
+            for n in range(12)
+        ]
+
+    async def say(self, app: str, verb: Verb, change: Change) -> RolloutView:
+        self._all.rollouts[app] = said_to(await self._found(app), verb, change, 2e9)
+        await self._all.act(app, f"rollout-{verb.name.lower()}", change)
+        return view_of(self._all.rollouts[app])
+
+    async def retry(self, app: str, change: Change) -> Deploy:
+        found = await self._found(app)
+        if found.state.undecided:
+            raise RolloutRefusedError("it goes on")
+        return await _Deploys(self._all).rollback(app, 1, change)
+
+    async def undo(self, app: str, change: Change) -> Deploy:
+        await self._found(app)
+        return await _Deploys(self._all).rollback(app, 1, change)
+
+    async def _found(self, app: str) -> Rollout:
+        await self._all.team_of(app)
+        if app not in self._all.rollouts:
+            raise RolloutNotFoundError(f"{app} has had no rollout yet")
+        return self._all.rollouts[app]
+
+    def begin(self, app: str, spec: RolloutSpec, state: State, course: Course) -> None:
+        """Have an app be on its way."""
+        self._all.rollouts[app] = Rollout(
+            id="r1", app=app, deploy="d00000000", revision=2, stable=1, state=state, spec=resolved(spec),
+            course=course, problem=None, actor="ann", created_at=AT, updated_at=AT,
+        )  # fmt: skip
 
 
 class _Requests:

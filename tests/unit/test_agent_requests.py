@@ -109,6 +109,8 @@ async def test_more_is_read_only_if_too_few_were_meant_and_never_without_end() -
     [
         ("/x", "/x"),
         ("/x?page=2&q=keys", "/x?page=2&q=keys"),
+        ("/x?keyword=shoes&country_code=de", "/x?keyword=shoes&country_code=de"),
+        ("/x?accessToken=a&session_id=b#key=c", "/x?accessToken=***&session_id=***#key=c"),
         ("/cb?code=abc&state=x", "/cb?code=***&state=x"),
         ("/x?a=1&access_token=abc.def&b=2", "/x?a=1&access_token=***&b=2"),
         ("/x?X-Amz-Signature=00ff&X-Amz-Date=1", "/x?X-Amz-Signature=***&X-Amz-Date=1"),

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hunqi.agent.drains import Drains
-from hunqi.agent.reports import Reports
+from hunqi.agent.reports import SLOW_S, Reports
 from hunqi.agent.tables import Tables, merge
-from hunqi.gateway.model import EndpointState
+from hunqi.gateway.model import EndpointState, HeldService
 from support_agent import WEB, MemoryGateway, running, table_of, text_of, until
 
 
@@ -55,6 +55,21 @@ async def test_a_mark_outlives_the_next_table(tmp_path: Path) -> None:
         await tables.take(text_of(table_of("a", "b", "c", version=2)))
         await until(lambda: bool(gateway.applied) and len(gateway.applied[-1].clusters[WEB].endpoints) == 3)
     assert gateway.draining() == {"a"}
+
+
+async def test_a_request_that_waits_for_a_service_at_zero_is_news_before_the_next_look(tmp_path: Path) -> None:
+    gateway = MemoryGateway()
+    tables, reports, _ = make(tmp_path, gateway)
+    async with running(tables.run(), reports.run()):
+        await tables.take(text_of(table_of("a")))
+        await until(lambda: bool(gateway.applied))
+        while not (last := await reports.wait(reports.seq, wait_s=0.3)).report.version:
+            pass
+        looks, began = gateway.looks, time.monotonic()
+        gateway.hold(HeldService(app="shop", service="web"))
+        found = await reports.wait(last.seq, wait_s=SLOW_S * 5)
+        assert found.report.held == (HeldService(app="shop", service="web"),)
+        assert gateway.looks == looks + 1 or time.monotonic() - began < SLOW_S
 
 
 async def test_a_damaged_file_is_no_reason_not_to_start(tmp_path: Path) -> None:

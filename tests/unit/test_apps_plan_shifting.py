@@ -67,6 +67,7 @@ def test_lane_has_a_task_of_what_changed_and_shares_the_rest() -> None:
         "api": (Share(backend="shop_api-r1"),),
         "cache": (Share(backend="shop_cache-r1"),),
     }
+    assert lane.spec.services["api"] == world.revisions[1].spec.services["api"], "its tasks are those of the old one"
     assert world.taken.shares["web"] == (Share(backend="shop_web-r1"),)
     assert (count(world, "shop_web-r1"), count(world, "shop_web-r2")) == (REPLICAS, 1)
     assert world.plan().sentence.startswith("1 % of users go to revision 2, beside those that match; it is shown 5 %")
@@ -77,6 +78,10 @@ def test_lane_has_a_task_of_what_changed_and_shares_the_rest() -> None:
 def test_promotion_brings_all_of_it_up_then_what_was_postponed_then_switches() -> None:
     world = begun()
     world.decide(weight=ALL_USERS, verdict=Verdict.PROMOTE)
+    for _ in range(6):
+        world.look()
+        world.pass_time(ready=False)
+    assert world.running("data") == {"shop_data-r1"}, "what stops first waits for all the rest"
     seen: list[tuple[int, str]] = []
     while world.deploy is not None:
         world.look()
@@ -87,7 +92,7 @@ def test_promotion_brings_all_of_it_up_then_what_was_postponed_then_switches() -
             assert world.taken.lane is not None, "the lane is in force to the switch"
         assert len(seen) < 60, world.log[-10:]
     full = next(index for index, each in enumerate(seen) if each[0] == REPLICAS)
-    assert all(each[1] == "shop_data-r1" for each in seen[:full]), "what stops first waits for all the rest"
+    assert all(each[1] == "shop_data-r1" for each in seen[:full])
     assert [each.state for each in world.ended] == [DeployState.SUCCEEDED] * 2
     assert set(world.services) == {"shop_web-r2", "shop_data-r2", "shop_api-r2", "shop_cache-r1"}
 
@@ -176,17 +181,24 @@ def test_job_of_the_new_revision_runs_before_its_lane_and_the_old_ones_is_not_ru
     world.settle()
     world.rollout(migrating(2))
     steady(world)
-    assert "shop_migrate-r2" in world.services
-    starts = [each for each in world.log if "migrate-r1" in each and "creating it again" in each]
-    assert starts == []
+    assert {"shop_migrate-r1", "shop_migrate-r2"} <= set(world.services)
+    world.release(migrating(3))
+    world.settle()
+    assert "shop_migrate-r3" in world.services
+    assert [each for each in world.log if "creating it again" in each] == []
 
 
 def test_timeouts_of_the_promotion_begin_with_it() -> None:
     world = begun(shop(2, ready_timeout_s=20.0))
+    good, world.broken = world.broken, {IMAGE.format(name="web", digest=f"{2:064x}")}
+    for task in list(world.tasks["shop_web-r2"]):
+        world._set("shop_web-r2", task, state=TaskState.FAILED, desired_state=TaskState.SHUTDOWN)
+    world.tasks["shop_web-r2"].insert(0, world._task("shop_web-r2", 0))
     for _ in range(5):
         world.look()
         world.pass_time(1000.0)
-    assert world.deploy is not None, "a rollout may be paused for days"
+    assert world.deploy is not None, "a rollout may be paused for days, and it is to judge what fails"
+    world.broken = good
     world.decide(weight=ALL_USERS, verdict=Verdict.PROMOTE)
     for _ in range(10):
         world.look()
@@ -229,6 +241,8 @@ def test_stable_revision_keeps_its_strength_wherever_it_is_cut_off(
         assert world.capacity("web") >= REPLICAS
         assert world.capacity("api") >= REPLICAS - 1
         assert len(world.running("data")) <= 1
+        if world.offered is not None and world.offered.lane is not None:
+            assert world.offered.lane.shares["api"] == world.offered.shares["api"], "both lanes share what is postponed"
         if world.app.live == 1 and world.deploy is not None and not world.situation().promoting:
             assert count(world, "shop_web-r1") == REPLICAS
     for _ in range(60):
@@ -272,5 +286,7 @@ def test_sleeping_service_is_woken_to_show_its_health_and_stays_awake() -> None:
         world.look()
         world.pass_time()
         assert count(world, "shop_web-r1") == 0, "what is replaced need not be woken"
+        if world.deploy is not None and world.deploy.state is DeployState.SWITCHING:
+            assert count(world, "shop_web-r2") == 1, "its health has been shown"
     assert (world.app.live, count(world, "shop_web-r2")) == (2, 1)
     assert world.app.intent.auto == {"web": 1}

@@ -24,7 +24,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 _COMMAND = re.compile(
-    r"hunqi ((?:mirror|app|node|secret|env|route|cert|ca|user|team|token|context|service)(?: [a-z-]+)*)"
+    r"hunqi ((?:mirror|app|node|secret|env|route|cert|ca|user|team|token|context|service|rollout)(?: [a-z-]+)*)"
 )
 _INLINE = re.compile(r"`([^`\n]+)`")
 _FLAG = re.compile(r"--?[a-z][a-z-]*")

@@ -429,9 +429,17 @@ async def test_undo_goes_back_without_steps_within_the_window(world: World) -> N
 
     await world.rollouts.undo(APP, LATER)
 
+    await world.tick()
+    assert world.deploys_[-1].shift is None, "it switches as any deploy does"
+    assert world.revisions[world.live] == world.revisions[1]
+
+
+async def test_another_way_back_within_the_window_has_no_steps_either(world: World) -> None:
+    world.deploy(RolloutSpec())
+    await world.to(State.SUCCEEDED)
+    world.deploy(RolloutSpec(), world.revisions[1])
     found = await world.to(State.SUCCEEDED, within_s=15)
     assert found.course.direct
-    assert world.revisions[world.live] == world.revisions[1]
 
 
 async def test_undo_beyond_the_window_takes_all_the_steps(world: World) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 from hunqi.rollouts.commands import HAPPENINGS, Verb, possible
@@ -49,6 +52,18 @@ def test_what_is_undecided_can_be_ended_and_forced_by_a_user(state: State) -> No
 def test_whatever_becomes_of_the_deploy_ends_the_rollout(state: State) -> None:
     for happening in (Happening.FELL, Happening.DEPLOYED, Happening.CANCELLED, Happening.REPLACED):
         assert after(state, happening).ended
+
+
+def test_the_page_shows_the_table_as_it_is() -> None:
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("rollout_diagram", root / "tools/rollout_diagram.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    page = (root / "docs/rollouts.md").read_text(encoding="utf-8")
+    assert tool.render(page) == page
+    assert page.count(" --> ") > 20
 
 
 def test_users_have_a_word_for_each_of_their_happenings() -> None:

@@ -1,6 +1,6 @@
 """What an app tells in the text formats of Prometheus (0.0.4) and OpenMetrics (1.0), as values. Pure.
 
-Of both only what is needed: samples, and whether they are counters. A library's parser takes twenty times as long.
+Of both only what is needed: samples, and whether they are counters; of those that nobody asked for not even that.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ LOOKED_AT: Final = (1000, 20_000)
 """Lines of each Envoy that are read: the last ones, then more of them if too few were meant."""
 MOST: Final = 1000
 _SECRET: Final = re.compile(
-    r"((?:[?&]|%26)[^=&#]*(?:token|secret|passw|pwd|key|auth|code|sig|session|jwt|credential)[^=&#]*=)[^&#]*",
+    r"([?&](?:code|[^=&#]*(?:token|secret|password|passwd|pwd|key|auth|authorization|signature|sig|session|session_?id"
+    r"|jwt|credentials?))=)[^&#]*",
     re.IGNORECASE,
 )
 _STATUS: Final = re.compile(r"[1-5](?:xx|\d\d)")

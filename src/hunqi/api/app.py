@@ -14,7 +14,19 @@ from hunqi.api.context import Context
 from hunqi.api.idempotency import IdempotencyKeys
 from hunqi.api.limits import Limits
 from hunqi.api.ports import Rooms
-from hunqi.api.routes import apps, cluster, events, hooks, metrics, people, requests, scaling, tasks, variables
+from hunqi.api.routes import (
+    apps,
+    cluster,
+    events,
+    hooks,
+    metrics,
+    people,
+    requests,
+    rollouts,
+    scaling,
+    tasks,
+    variables,
+)
 from hunqi.api.streams import HEARTBEAT_S, MOST_STREAMS, Streams
 from hunqi.identity.directory import Directory
 from hunqi.identity.registry import RegistryLogins
@@ -79,7 +91,8 @@ def build_api(
     )
     api.state.access = access
     api.state.idempotency = IdempotencyKeys(directory.database)
-    for subject in (people, apps, tasks, requests, variables, hooks, cluster, metrics, scaling, events):
+    subjects = (people, apps, rollouts, tasks, requests, variables, hooks, cluster, metrics, scaling, events)
+    for subject in subjects:
         api.include_router(subject.routes(context))
     problems.install(api)
     api.add_middleware(Limits)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from hunqi.apps.operations import Replacing
+from hunqi.apps.rollout_spec import Strategy
 from hunqi.identity.model import Role
 
 AppName = Annotated[str, Path(min_length=1, max_length=63, description="The app's name.")]
@@ -114,6 +115,29 @@ class AbsentBody(Body):
     variables: list[VariableName] = Field(default=[], max_length=MAX_FILES)
 
 
+class RolloutBody(Body):
+    """How traffic is to move to the new revision, in place of what the files say."""
+
+    strategy: Strategy = Strategy.GRAY
+    weights: list[Annotated[float, Field(gt=0, le=100, allow_inf_nan=False, multiple_of=0.01)]] = Field(
+        default=[], max_length=50
+    )
+    """Percent of users at each step, rising; each is looked at before the next. Without them the file's own steps."""
+
+    @field_validator("weights")
+    @classmethod
+    def _rises(cls, value: list[float]) -> list[float]:
+        if sorted(set(value)) != value:
+            raise ValueError("weights rise from one to the next")
+        return value
+
+    @model_validator(mode="after")
+    def _is_gray(self) -> Self:
+        if self.weights and self.strategy is not Strategy.GRAY:
+            raise ValueError("only gray has weights")
+        return self
+
+
 class ProjectBody(Body):
     """A Compose project as far as it was asked for; see ``compose.needs``."""
 
@@ -135,6 +159,7 @@ class ProjectBody(Body):
     strict: bool = False
     order: Replacing | None = None
     """How to replace everything where there is no room for two revisions."""
+    rollout: RolloutBody | None = None
     team: Word | None = None
     """The team (name or id) that a new app belongs to."""
 

@@ -15,6 +15,7 @@ from hunqi.apps.operations import AppOperations, Change
 from hunqi.hooks.model import Hooks
 from hunqi.nodes.join import JoinAnswer, JoinRequest
 from hunqi.nodes.wire import RequestLine, RequestQuery
+from hunqi.rollouts.operations import Rollouts
 from hunqi.scaling.operations import Autoscaling
 from hunqi.telemetry.operations import TelemetryOperations
 
@@ -294,4 +295,5 @@ class Rooms:
     scaling: Autoscaling
     leader: Leader
     hooks: Hooks
+    rollouts: Rollouts
     requests: Requests

@@ -54,6 +54,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "nodes.agent-unreachable": 503,
         "nodes.agent-failed": 502,
         "hook.refused": 422,
+        "rollout.refused": 409,
         "route.of-file": 409,
         "scale.refused": 409,
         "scaling.invalid": 422,

@@ -24,7 +24,7 @@ from hunqi.apps.overlay import Overlay, effective, with_overlay
 from hunqi.apps.pinning import local_volumes
 from hunqi.apps.ports import Images
 from hunqi.apps.releasing import Release, origin_of
-from hunqi.apps.rollout_spec import Strategy
+from hunqi.apps.rollout_spec import Strategy, asked_for
 from hunqi.apps.state import AppRecord, Intent
 from hunqi.apps.store import AppStore
 from hunqi.engine.model import Snapshot
@@ -79,7 +79,7 @@ class Preparing:
         if submission.strict and dropped:
             raise DeployStrictError("\n".join(["keys that are not honoured:", *map(describe_note, dropped)]))
         record, live = await self._live(app)
-        asked = compiled.spec if submission.rollout is None else replace(compiled.spec, rollout=submission.rollout)
+        asked = replace(compiled.spec, rollout=asked_for(compiled.spec.rollout, submission.rollout))
         spec = await self._pin(asked, await self._reads(app, submission, record))
         payloads = {**compiled.payloads, **await self._keeping.secret_values(app)}
         spec, payloads = self._digests.keyed(with_overlay(spec, overlay), payloads, live)

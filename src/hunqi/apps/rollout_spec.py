@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from hunqi.apps.lanes import LaneKey, LaneMatch
@@ -122,3 +122,12 @@ class RolloutSpec:
     """How long tasks of an aborted revision are kept for a look."""
     undo_window: int = 3
     """To this many revisions back one may return without steps."""
+
+
+def asked_for(own: RolloutSpec | None, asked: RolloutSpec | None) -> RolloutSpec | None:
+    """Return the file's way as whoever deploys asks for it: another strategy, or other steps, and the rest as it is."""
+    if asked is None:
+        return own
+    base = own or RolloutSpec()
+    same = own is not None and own.strategy is asked.strategy
+    return replace(base, strategy=asked.strategy, steps=asked.steps or (base.steps if same else ()))

@@ -66,6 +66,7 @@ class AppShifts:
             shifting=deploy.state not in {DeployState.PENDING, DeployState.STARTING},
             ready=lane_ready(at),
             in_force=in_force(at),
+            wanted={each: at.wanted(target.spec.services[each]) for each in parts.own},
             services=deploy.progress.services,
             sentence=deploy.progress.sentence,
         )

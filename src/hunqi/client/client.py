@@ -19,6 +19,7 @@ from hunqi.client.hooks import Hooks
 from hunqi.client.metrics import Metrics
 from hunqi.client.people import People
 from hunqi.client.requests import Requests
+from hunqi.client.rollouts import Rollouts
 from hunqi.client.scaling import Scaling
 from hunqi.client.tasks import Tasks
 from hunqi.client.transport import CONNECT_S, Transport
@@ -39,6 +40,7 @@ class HunqiClient:
         self.variables = Variables(transport)
         self.people = People(transport)
         self.hooks = Hooks(transport)
+        self.rollouts = Rollouts(transport)
         self.requests = Requests(transport)
         self.cluster = Cluster(transport)
         self.metrics = Metrics(transport)

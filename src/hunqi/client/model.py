@@ -148,6 +148,18 @@ class EnvView(TypedDict):
     updated_at: str
 
 
+class Finding(TypedDict):
+    """What one measure says of one service. `sentence` is for people, `numbers` is what it rests on."""
+
+    measure: str
+    service: str
+    outcome: Outcome
+    sentence: str
+    numbers: dict[str, float]
+    samples_new: int
+    samples_old: int
+
+
 class Foreseen(TypedDict):
     """What history foretells, as far as it is used. `on` is the back-test's word, `held` that of the last hours."""
 
@@ -208,6 +220,19 @@ class JoinTokenView(TypedDict):
     role: str
     expires_at: str
     text: str
+
+
+class Look(TypedDict):
+    """A look that was kept, for plots and for those who ask later."""
+
+    seq: int
+    at: float
+    state: State
+    step: int
+    weight: int
+    mirror: int
+    findings: list[Finding]
+    problem: str
 
 
 class Match(TypedDict):
@@ -305,6 +330,15 @@ class Note(TypedDict):
     path: str
     instead: str
     severity: str
+
+
+Outcome = Literal[
+    "success",
+    "failure",
+    "inconclusive",
+    "error",
+    "waiting",
+]
 
 
 class PartStatus(TypedDict):
@@ -428,6 +462,36 @@ Role = Literal[
     "developer",
     "owner",
 ]
+
+
+class RolloutView(TypedDict):
+    """A rollout. `next` says what happens next, `verbs` what can be said to it now; weights are percent."""
+
+    id: str
+    app: str
+    deploy: str
+    revision: int
+    stable: int
+    state: str
+    strategy: str
+    sentence: str
+    next: str
+    weight: float
+    mirror: float
+    in_force: bool
+    decided_at: float | None
+    step: int
+    steps: list[StepView]
+    replicas: dict[str, int]
+    findings: list[Finding]
+    looked_at: float | None
+    paused: str | None
+    problem: Problem | None
+    verbs: list[str]
+    actor: str
+    created_at: str
+    updated_at: str
+    finished_at: str | None
 
 
 class Roster(TypedDict):
@@ -595,6 +659,28 @@ class SourceView(TypedDict):
     has_token: bool
     has_ca: bool
     updated_at: str
+
+
+State = Literal[
+    "starting",
+    "stepping",
+    "paused",
+    "approving",
+    "promoting",
+    "aborting",
+    "succeeded",
+    "aborted",
+    "failed",
+    "superseded",
+]
+
+
+class StepView(TypedDict):
+    """A step: `state` is done, now, to-do or skipped."""
+
+    kind: str
+    text: str
+    state: str
 
 
 class Target(TypedDict):

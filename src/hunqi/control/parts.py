@@ -25,6 +25,7 @@ from hunqi.control.entering import Entrance
 from hunqi.control.leading import LEASE, Holder, Leading
 from hunqi.control.machines import Doors, Machines
 from hunqi.control.platform import PlatformView
+from hunqi.control.rollouts import Grounds, Rolling, build_rollouts
 from hunqi.control.scaling import Scaling, build_scaling
 from hunqi.control.settings import ControlSettings
 from hunqi.control.telemetry import Measured, build_telemetry
@@ -92,6 +93,7 @@ class Parts:
     apps: Apps
     measured: Measured
     scaling: Scaling
+    rolling: Rolling
     rooms: Rooms
     logins: RegistryLogins
     leases: Leases
@@ -179,6 +181,7 @@ class _Making:
         machines = self._machines()
         apps = self._apps(machines)
         scaling = build_scaling(self._held, apps, self._measured, self._observer, self._publisher)
+        rolling = self._rolling(apps)
         certificates = Certificates(
             self._held,
             self._sealer,
@@ -205,7 +208,8 @@ class _Making:
             apps=apps,
             measured=self._measured,
             scaling=scaling,
-            rooms=self._rooms(machines, apps, certificates, hooks, scaling),
+            rolling=rolling,
+            rooms=self._rooms(machines, apps, certificates, hooks, scaling, rolling),
             logins=self._logins,
             leases=self._leases,
             leadership=self._leadership,
@@ -248,6 +252,19 @@ class _Making:
             )
         )
 
+    def _rolling(self, apps: Apps) -> Rolling:
+        return build_rollouts(
+            Grounds(
+                database=self._held,
+                apps=apps,
+                observer=self._observer,
+                entering=Entrance(apps.operations.views, self._agents),
+                telemetry=self._measured.live,
+                metric_sources=self._measured.sources,
+                clock=time.time,
+            )
+        )
+
     def _rooms(
         self,
         machines: NodeController,
@@ -255,6 +272,7 @@ class _Making:
         certificates: Certificates,
         hooks: HookController,
         scaling: Scaling,
+        rolling: Rolling,
     ) -> Rooms:
         settings, store = self._settings, NodeStore(self._database)
         platform = PlatformView(
@@ -286,6 +304,7 @@ class _Making:
             scaling=scaling.operations,
             leader=self._leading,
             hooks=hooks,
+            rollouts=rolling.operations,
             requests=NodeRequests(self._agents, name=self._name_of),
         )
 

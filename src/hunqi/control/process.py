@@ -118,6 +118,7 @@ async def _lead(parts: Parts, lease: Lease, standing_by: asyncio.Task[None]) -> 
         group.create_task(parts.machines.run(), name="nodes")
         group.create_task(parts.certificates.run(), name="certificates")
         group.create_task(parts.apps.run(), name="apps")
+        group.create_task(parts.rolling.controller.run(), name="rollouts")
         group.create_task(parts.measured.measurements.run(), name="measurements")
         group.create_task(parts.scaling.scaler.run(), name="elastic scaling")
         group.create_task(parts.measured.history.run(), name="history of measurements")

@@ -85,11 +85,9 @@ def build_scaling(
     """Make it; nothing runs yet. ``database`` is fenced."""
     store = ScalingStore(database)
     foresight = Foresight(PastLoads(measured.operations.metrics))
-    specs = apps.operations.revisions
     scaler = Scaler(
         Parts(
             sizes=apps.sizes,
-            specs=specs,
             store=store,
             telemetry=measured.live,
             querying=measured.sources,
@@ -100,5 +98,5 @@ def build_scaling(
         )
     )
     publisher.on_held(scaler.wake)
-    operations = AppAutoscaling(apps.sizes, specs, store, last=scaler.last, tests=foresight.tests)
+    operations = AppAutoscaling(apps.sizes, store, last=scaler.last, tests=foresight.tests)
     return Scaling(scaler=scaler, operations=operations)

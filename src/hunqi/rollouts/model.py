@@ -58,6 +58,8 @@ class Course:
     """When the phase began."""
     shift: Shift = field(default_factory=Shift)
     """What was decided last: persisted here before it is decided there."""
+    in_force: int = -1
+    """The number of the decision by which every live gateway was seen to work last."""
     traffic_since: float | None = None
     """When the first requests could come to the new revision."""
     pause: Pause | None = None

@@ -112,6 +112,9 @@ class AppRollouts:
         if len(served) < 2:
             raise RolloutRefusedError(f"{app} has no revision that served before revision {rollout.revision}")
         why = change.reason or f"back to revision {served[1]}"
-        deploy = await self._apps.deploys.rollback(app, served[1], Change(actor=change.actor, reason=why))
+        window = rollout.spec.undo_window
+        deploy = await self._apps.deploys.rollback(
+            app, served[1], Change(actor=change.actor, reason=why), direct=window >= 1
+        )
         self._controller.wake()
         return deploy

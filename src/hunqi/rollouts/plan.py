@@ -119,9 +119,9 @@ def _same(one: Shift, other: Shift) -> bool:
 def _adopted(rollout: Rollout, shifting: Shifting, now: float) -> Rollout:
     """Take in the decision that stands: ours under the number that it got there, or one that somebody else took."""
     course, theirs = rollout.course, shifting.shift
-    if theirs == course.shift:
+    if theirs == course.shift and shifting.in_force == course.in_force:
         return rollout
-    rollout = replace(rollout, course=replace(course, shift=theirs))
+    rollout = replace(rollout, course=replace(course, shift=theirs, in_force=shifting.in_force))
     if theirs.verdict is Verdict.PROMOTE and rollout.state.undecided:
         said = "it was decided elsewhere that it takes over"
         return moved(rollout, Happening.FORCED, now, sentence=said, pause=None)

@@ -41,6 +41,10 @@ class RolloutView:
     next: str
     weight: float
     mirror: float
+    in_force: bool
+    """Whether every live gateway works by the last decision."""
+    decided_at: float | None
+    """When that was, in seconds since the epoch."""
     step: int
     """From 0; the last of ``steps`` is 100 %."""
     steps: tuple[StepView, ...]
@@ -77,6 +81,8 @@ def view_of(rollout: Rollout) -> RolloutView:
         next=_next(rollout, steps),
         weight=course.shift.weight / 100,
         mirror=course.shift.mirror / 100,
+        in_force=course.in_force >= course.shift.number,
+        decided_at=course.shift.decided_at or None,
         step=course.step,
         steps=tuple(
             StepView(kind=kind, text=text, state=state) for kind, text, state in zip(kinds, steps, states, strict=True)

@@ -12,7 +12,6 @@ from hunqi.scaling.controller import is_paused, spec_of
 from hunqi.scaling.errors import NotScaledError
 from hunqi.scaling.model import Decision, Scaled
 from hunqi.scaling.parsing import scale_of
-from hunqi.scaling.ports import Specs
 from hunqi.scaling.store import Given, Key, ScalingStore
 
 MOST_SHOWN: Final = 500
@@ -24,14 +23,12 @@ class AppAutoscaling:
     def __init__(
         self,
         sizes: Sizes,
-        specs: Specs,
         store: ScalingStore,
         *,
         last: Callable[[str, str], Decision | None],
         tests: Callable[[str, str], Sequence[str]],
     ) -> None:
         self._sizes = sizes
-        self._specs = specs
         self._store = store
         self._last = last
         self._tests = tests
@@ -55,8 +52,7 @@ class AppAutoscaling:
     async def set(self, app: str, service: str, given: Mapping[str, Any], change: Change) -> Scaled:
         """Have load move it so. Raises ``AutoscaleError`` and what ``find`` raises."""
         found, _ = await self._service(app, service)
-        revision = await self._specs.find(app, found.revision)
-        spec = scale_of(given, revision.spec, service)
+        spec = scale_of(given, found.spec, service)
         await self._store.give(app, service, Given(spec=spec), "service.autoscale-set", change)
         return await self.find(app, service)
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hunqi.apps.model import AppSpec, ServiceSpec
+from hunqi.apps.model import ServiceSpec
 from hunqi.apps.scale_faults import alone_on, basis
 from hunqi.apps.scale_spec import ScaleSpec
 from hunqi.apps.sizing import Sized, SizedApp, Sizes
@@ -26,7 +26,7 @@ from hunqi.scaling.decide import Look, decide
 from hunqi.scaling.foresight import Foresight, sizing_of
 from hunqi.scaling.measures import Measures, queue_length
 from hunqi.scaling.model import Decision, Remembered
-from hunqi.scaling.ports import Attending, Cluster, Querying, Specs
+from hunqi.scaling.ports import Attending, Cluster, Querying
 from hunqi.scaling.room import room_for
 from hunqi.scaling.store import Given, Key, ScalingStore
 from hunqi.scaling.tasks import TaskWatch
@@ -41,7 +41,6 @@ WRITE_S: Final = 60.0
 ACTOR: Final = "autoscaler"
 _MOST_WAITING: Final = 10_000
 _QUERY_S: Final = 5.0
-_MOST_SPECS: Final = 500
 _log: Final = logging.getLogger(__name__)
 
 
@@ -50,7 +49,6 @@ class Parts:
     """What the loop works with. ``clock`` gives seconds since the epoch."""
 
     sizes: Sizes
-    specs: Specs
     store: ScalingStore
     telemetry: Telemetry
     querying: Querying
@@ -79,7 +77,6 @@ class Scaler:
         self._held: dict[Key, _Held] = {}
         self._waiting: dict[Key, float] = {}
         self._woken = asyncio.Event()
-        self._apps: dict[tuple[str, int], AppSpec] = {}
         self._tasks: Final = TaskWatch()
         self._asleep: set[Key] = set()
 
@@ -138,6 +135,8 @@ class Scaler:
                     await self._release(app, sized)
                     continue
                 seen.add((app.name, sized.service))
+                if not app.running:
+                    continue
                 if is_paused(sized, spec):
                     await self._release(app, sized)
                     continue
@@ -153,7 +152,7 @@ class Scaler:
             except HunqiError as error:
                 _log.warning("app=%s service=%s: somebody waits, but it could not be looked at: %s", *key, error)
                 continue
-            for sized in app.services if app else ():
+            for sized in app.services if app and app.running else ():
                 spec = spec_of(sized.spec, given.get(key))
                 if app is not None and sized.service == key[1] and spec is not None and not is_paused(sized, spec):
                     await self._look_safely(app, sized, spec, None)
@@ -226,7 +225,7 @@ class Scaler:
         )
         if now - self._waiting.get(key, 0.0) < WAITS_S:
             look = replace(look, active=True, activity="a request waits for it at a gateway")
-        return await self._on_ground(look, app, sized)
+        return self._on_ground(look, app, sized)
 
     async def _length(self, app: SizedApp, sized: Sized, spec: ScaleSpec, now: float) -> float | HunqiError | None:
         if spec.queue is None:
@@ -238,10 +237,9 @@ class Scaler:
         except TimeoutError:
             return NotMeasuredError(f"no answer to {spec.queue.query} within {_QUERY_S:.0f} s")
 
-    async def _on_ground(self, look: Look, app: SizedApp, sized: Sized) -> Look:
+    def _on_ground(self, look: Look, app: SizedApp, sized: Sized) -> Look:
         """Add what it runs on: volumes that cannot be shared, and room on the machines."""
-        found = await self._app_spec(app)
-        if volume := alone_on(sized.spec, found.volumes):
+        if volume := alone_on(sized.spec, app.spec.volumes):
             text = f"it writes to the volume {volume}, which lies on one node: one task at most"
             spec = replace(look.spec, min=1, max=1, schedule=())
             return replace(look, spec=spec, activity=f"{look.activity}; {text}".strip("; "))
@@ -250,14 +248,6 @@ class Scaler:
             return look
         most = max(bounds_at(look.spec, look.now).high, sized.wanted)
         return replace(look, room=room_for(app.name, sized, snapshot, most=most))
-
-    async def _app_spec(self, app: SizedApp) -> AppSpec:
-        key = (app.name, app.revision)
-        if key not in self._apps:
-            while len(self._apps) >= _MOST_SPECS:
-                del self._apps[next(iter(self._apps))]
-            self._apps[key] = (await self._parts.specs.find(app.name, app.revision)).spec
-        return self._apps[key]
 
     def _see_ahead(
         self, app: SizedApp, sized: Sized, spec: ScaleSpec, held: _Held, group: asyncio.TaskGroup, now: float

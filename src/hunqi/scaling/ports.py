@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from hunqi.apps.model import Revision
 from hunqi.engine.model import Snapshot
 from hunqi.telemetry.model import Point, Subject
 
@@ -16,14 +15,6 @@ class Cluster(Protocol):
     @property
     def snapshot(self) -> Snapshot | None:
         """All of the Swarm; None before it was seen."""
-        ...
-
-
-class Specs(Protocol):
-    """What was deployed; ``hunqi.apps.operations.Revisions`` has it."""
-
-    async def find(self, app: str, number: int) -> Revision:
-        """Return a revision whole. Raises ``AppNotFoundError``, ``RevisionNotFoundError``."""
         ...
 
 

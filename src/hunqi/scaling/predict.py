@@ -243,8 +243,10 @@ def _replay(history: History, sizing: Sizing, begin: int, forecast: Forecasting 
         if forecast is not None and (found := forecast(index)) is not None:
             wanted = max(wanted, sizing.tasks(found.upper))
         asked.append(wanted)
+        if load is None:
+            continue
         task_minutes += wanted
-        if load is not None and load > min(asked) * sizing.per_task * TOLERANCE:
+        if load > min(asked) * sizing.per_task * TOLERANCE:
             over += 1
     return over, task_minutes / MINUTE_S
 

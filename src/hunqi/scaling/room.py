@@ -24,11 +24,13 @@ def room_for(app: str, sized: Sized, snapshot: Snapshot, *, most: int) -> Room:
     nodes = [each for each in snapshot.nodes.values() if each.ready and fits_constraints(each, constraints)]
     if not nodes:
         text = f"no ready node meets the placement of {sized.service} ({', '.join(constraints) or 'any'})"
-        return Room(most=len(sized.tasks), missing=text, remedy="Add a node, or a label to one.")
+        return Room(
+            most=sum(not each.pending for each in sized.tasks), missing=text, remedy="Add a node, or a label to one."
+        )
     if not (cpus or memory or per_node):
         return Room()
     free, own = free_of(snapshot), _own(sized, snapshot)
-    placed = len(sized.tasks)
+    placed = sum(not each.pending for each in sized.tasks)
     more = 0
     while placed + more < most and _place(nodes, free, own, (cpus, memory), per_node):
         more += 1

@@ -39,12 +39,14 @@ class TaskWatch:
         changed: dict[str, tuple[bool, float]] = {}
         for task in own:
             was = service.changed.get(task.id)
-            first = task.started_at if task.ready else now
+            first = task.since if task.ready else now
             at = first if was is None else was[1] if was[0] == task.ready else now
             if task.ready and (was is None or not was[0]) and service.asked_at is not None:
                 service.took = [*service.took, min(_LONGEST_S, now - service.asked_at)][-_LATELY:]
             changed[task.id] = task.ready, at
-            found.append(TaskSeen(id=task.id, started_at=task.started_at, ready=task.ready, changed_at=at))
+            found.append(
+                TaskSeen(id=task.id, started_at=task.since, ready=task.ready, changed_at=at, pending=task.pending)
+            )
         service.changed = changed
         pending = range(len(own), sized.wanted)
         return (*found, *(TaskSeen(id=f"pending {number}", ready=False, pending=True) for number in pending))

@@ -17,6 +17,7 @@ from hunqi.api.bodies import (
     ReasonBody,
     RestartBody,
     RollbackBody,
+    RolloutBody,
     ScaleBody,
 )
 from hunqi.api.context import Context
@@ -33,9 +34,11 @@ from hunqi.apps.operations import (
     RevisionSummary,
     Submission,
 )
+from hunqi.apps.rollout_spec import RolloutSpec
 from hunqi.identity.model import Actor, AppRef
 from hunqi.identity.policy import Action
 from hunqi.kit.codec import dumps, encode
+from hunqi.rollouts.presets import ANALYSIS_S, weights_of
 
 DeployId = Annotated[str, Path(min_length=1, max_length=32)]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
@@ -199,8 +202,16 @@ def submission_of(body: ProjectBody, team: str | None, caller: Actor, reads: tup
         replacing=body.order,
         team=team,
         privileged=caller.administers,
+        rollout=_rollout(body.rollout),
         reads=reads,
     )
+
+
+def _rollout(body: RolloutBody | None) -> RolloutSpec | None:
+    if body is None:
+        return None
+    weights = tuple((round(each * 100), ANALYSIS_S) for each in body.weights)
+    return RolloutSpec(strategy=body.strategy, steps=weights_of(weights))
 
 
 def _revisions(context: Context) -> APIRouter:

@@ -52,6 +52,13 @@ def deploy(
         str | None,
         typer.Option("--order", metavar="HOW", help="Where there is no room for two: stop-first or batches."),
     ] = None,
+    rollout: Annotated[
+        str | None,
+        typer.Option("--rollout", metavar="HOW", help="In place of the file's: gray, blue-green or direct."),
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="PERCENT,...", help="The weights of --rollout gray: 5,10,25,50.")
+    ] = None,
     team: Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Who a new app belongs to.")] = None,
     project_directory: DirectoryOption = None,
     reason: ReasonOption = "",
@@ -67,6 +74,8 @@ def deploy(
       [cyan]hunqi app deploy -f compose.yaml[/cyan]
       [cyan]hunqi app deploy --image web=registry.example.com/shop/web:1.7 --reason "release 1.7"[/cyan]
       [cyan]hunqi app deploy -f compose.yaml -f compose.prod.yaml --env-file prod.env --strict[/cyan]
+      [cyan]hunqi app deploy --rollout gray --steps 5,10,50[/cyan]
+          Users move step by step while its measures are well: hunqi rollout show.
     """
     project = find_project(file or (), directory=project_directory, env_files=env_file or ())
     app = name_of(project, name)
@@ -77,9 +86,23 @@ def deploy(
         "strict": strict,
         "order": order,
         "team": team,
+        "rollout": _rollout(rollout, steps),
     }
     begun = call_api(lambda api: api.client.deploys.deploy(app, project, options))
     follow(begun, detach=detach, as_json=as_json)
+
+
+def _rollout(how: str | None, steps: str | None) -> dict[str, Any] | None:
+    """Return what is asked for of the rollout, None for what the file says."""
+    if how is None and steps is None:
+        return None
+    if how not in {None, "gray", "blue-green", "direct"}:
+        raise asking.InputError(f"--rollout is gray, blue-green or direct, not {how!r}")
+    try:
+        weights = [float(each.strip().removesuffix("%")) for each in steps.split(",")] if steps else []
+    except ValueError as error:
+        raise asking.InputError(f"--steps are percent with commas between: 5,10,25,50, not {steps!r}") from error
+    return {"strategy": how or "gray", "weights": weights}
 
 
 def check(

@@ -23,6 +23,7 @@ from hunqi.cli.cluster import (
     operating,
     people,
     requests,
+    rolling,
     service,
     up,
 )
@@ -43,6 +44,7 @@ def add_cluster(app: typer.Typer) -> None:
     app.add_typer(service.app, name="service", rich_help_panel=_MACHINE)
     app.add_typer(_app_commands(), name="app", rich_help_panel=_APPS)
     for name, part in (
+        ("rollout", rolling.rollout_app),
         ("secret", keeping.secret_app),
         ("env", keeping.env_app),
         ("route", keeping.route_app),
