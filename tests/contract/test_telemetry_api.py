@@ -30,23 +30,23 @@ from support_telemetry import Node, measuring
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncGenerator[World]:
     async with run_world(tmp_path) as running:
-        running.rooms.telemetry.measure(SHOP, BLOG)
+        running.rooms.telemetry.measure(SHOP, BLOG, rounds=13)
         yield running
 
 
 async def test_values_are_answered_from_memory_and_the_history_is_asked_for_what_is_older(world: World) -> None:
     async with world.client("viewer") as viewer:
-        rps = await viewer.metrics.query(SHOP, "rps", service="web", since_s=60, step_s=60)
+        rps = await viewer.metrics.query(SHOP, "rps", service="web", since_s=300, step_s=60)
         assert rps["unit"] == "requests/s"
-        assert [round(point["value"], 3) for line in rps["lines"] for point in line["points"]] in ([10.0], [10.0, 10.0])
-        assert rps["measured_until"] == pytest.approx(time.time(), abs=10)
+        assert {round(point["value"], 1) for line in rps["lines"] for point in line["points"]} == {10.0}
+        assert rps["measured_until"] == pytest.approx(time.time(), abs=60)
         assert world.rooms.telemetry.asked[-1]["end"] <= rps["until"]
         for measure, value in (("error-rate", 0.1), ("success-rate", 0.9), ("active", 2), ("cpu", 0.2), ("tasks", 1)):
-            found = await viewer.metrics.query(SHOP, measure, since_s=60, step_s=60, by="service")
+            found = await viewer.metrics.query(SHOP, measure, since_s=300, step_s=60, by="service")
             (line,) = found["lines"]
             assert line["name"] == "web"
             assert line["points"][-1]["value"] == pytest.approx(value, rel=0.01), measure
-        p99 = await viewer.metrics.query(SHOP, "p99", since_s=60, step_s=60, by="revision")
+        p99 = await viewer.metrics.query(SHOP, "p99", since_s=300, step_s=60, by="revision")
         assert [line["name"] for line in p99["lines"]] == ["web-r1"]
         assert (await viewer.metrics.query(SHOP, "own_metric"))["lines"] == []
         for measure, more in (("rps", {"by": "task"}), ("no-such", {}), ("rps", {"since_s": 86_400, "step_s": 5})):
@@ -104,12 +104,12 @@ async def test_sources_are_kept_sealed_and_shown_without_their_tokens(world: Wor
 
 async def test_the_commands_show_it(world: World, tmp_path: Path) -> None:
     hunqi = Terminal(world=world, home=tmp_path, token=world.tokens["admin"])
-    said = await hunqi("metrics", "query", SHOP, "web", "p95", "--since", "2m")
+    said = await hunqi("metrics", "query", SHOP, "web", "p95", "--since", "10m")
     assert said.code == 0, said.err
     assert "┤" in said.out
     assert "31.6 ms" in said.out
     assert "p95" in said.out
-    said = await hunqi("metrics", "query", SHOP, "rps", "--since", "60s", "--step", "60s", "--csv")
+    said = await hunqi("metrics", "query", SHOP, "rps", "--since", "5m", "--step", "60s", "--csv")
     assert said.out.splitlines()[0] == "time,name,rps"
     said = await hunqi("metrics", "top", "--team", "sellers")
     assert (SHOP in said.out, BLOG in said.out) == (True, False)
@@ -198,7 +198,7 @@ async def test_a_real_prometheus_scrapes_us_and_answers_us(world: World, tmp_pat
         deadline = time.monotonic() + 40
         while True:
             try:
-                assert await asked.value(query) == 150, "of the viewer's app, and not of the other's"
+                assert await asked.value(query) == 600, "of the viewer's app, and not of the other's"
                 break
             except (NotMeasuredError, PromUnavailableError):
                 assert time.monotonic() < deadline, (tmp_path / "prometheus.log").read_text()
@@ -209,7 +209,7 @@ async def test_a_real_prometheus_scrapes_us_and_answers_us(world: World, tmp_pat
         assert await asked.value("vector(1) / 0") == float("inf")
         now = time.time()
         points = await asked.values(query, start=now - 5, end=now, step_s=1)
-        assert {point.value for point in points} == {150}
+        assert {point.value for point in points} == {600}
         for wrong, error, said in (
             ("sum(", PromQueryError, "does not understand"),
             ("absent_metric", NotMeasuredError, "finds nothing"),
