@@ -10,11 +10,13 @@ from hunqi.apps.rollout_spec import MeasureKind, MeasureSpec, RolloutSpec, Step,
 
 ANALYSIS_S: Final = 30.0
 """How long an analysis lasts that does not say so."""
-_WEIGHTS: Final = ((500, 30.0), (1000, 30.0), (2500, 15.0), (5000, 15.0))
-"""A weight, and how long it is looked at: a minute passes before more than 10 % of users are concerned."""
+_WEIGHTS: Final = ((500, 20.0), (1000, 60.0), (2500, 15.0), (5000, 15.0))
+"""A weight, and how long it is looked at: what is bad is out before more than 10 % of users are concerned (ADR 0015)."""
 
 MEASURES: Final = (
     MeasureSpec(name="success-rate", kind=MeasureKind.SUCCESS_RATE),
+    MeasureSpec(name="p50", kind=MeasureKind.P50),
+    MeasureSpec(name="p95", kind=MeasureKind.P95),
     MeasureSpec(name="p99", kind=MeasureKind.P99),
     MeasureSpec(name="restarts", kind=MeasureKind.RESTARTS, at_most=0.0, compare=False),
     MeasureSpec(name="memory", kind=MeasureKind.MEMORY),
