@@ -11,7 +11,7 @@ from hunqi.apps.rollout_spec import MeasureKind, MeasureSpec, RolloutSpec, Step,
 ANALYSIS_S: Final = 30.0
 """How long an analysis lasts that does not say so."""
 _WEIGHTS: Final = ((500, 20.0), (1000, 60.0), (2500, 15.0), (5000, 15.0))
-"""A weight, and how long it is looked at: what is bad is out before more than 10 % of users are concerned (ADR 0015)."""
+"""A weight, and how long it is looked at: a bad one is out before over 10 % of users are concerned (ADR 0015)."""
 
 MEASURES: Final = (
     MeasureSpec(name="success-rate", kind=MeasureKind.SUCCESS_RATE),
