@@ -27,8 +27,12 @@ COMMAND_S = 300.0
 def tour() -> list[str]:
     """Return the commands of the tour, in the order of the page."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    part = text[text.index("## Ten minutes") : text.index("## The accelerator alone")]
-    blocks = re.findall(r"^```sh\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
+    return commands(text[text.index("## Ten minutes") : text.index("## The accelerator alone")])
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands of a page, in its order."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]
 
@@ -117,6 +121,21 @@ def test_after_the_tour_the_app_serves_and_everything_is_light(shell: Shell) -> 
     assert envoy > 0
     # The bar is 250 MB at rest; a tour has just ended, so a little more is allowed here.
     assert own + envoy < 320 * MIB, f"{own / MIB:.0f} + {envoy / MIB:.0f} MiB"
+
+
+def test_a_bad_revision_of_the_shop_is_turned_away_as_its_page_says(shell: Shell) -> None:
+    page = (ROOT / "docs/how-to/gray-release.md").read_text(encoding="utf-8")
+    said = [(line, shell.type(line)) for line in commands(page)]
+
+    bad, good = (text.splitlines()[-1] for line, text in said if line.endswith("--watch"))
+    assert bad.startswith("aborted 0 %: success-rate of web fails"), bad
+    assert good.startswith("succeeded"), good
+    plot = next(text for line, text in said if line.endswith("--plot"))
+    assert "weight" in plot
+    assert "error" in plot
+    requests = next(text for line, text in said if line.startswith("hunqi app requests"))
+    assert "500" in requests
+    assert "Tea, coffee and more" in shell.type("curl -sS --cacert hunqi-ca.pem https://shop.localhost/")
 
 
 def _program(pid: int) -> str:

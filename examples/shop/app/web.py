@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import threading
@@ -13,6 +14,8 @@ import psycopg2
 import redis
 import shop
 
+FAILS = float(os.environ.get("SHOP_FAILS") or 0)
+"""Percent of pages that fail, to see a bad revision turned away."""
 _LOCAL = threading.local()
 _PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -90,6 +93,9 @@ class Front(BaseHTTPRequestHandler):
         use(rows)
 
     def _page(self, rows: list[dict[str, object]]) -> None:
+        if random.random() * 100 < FAILS:
+            self._answer(500, {"error": "a fault of this revision"})
+            return
         sent = sum(row["state"] == "sent" for row in rows)
         name = os.environ.get("SHOP_NAME", "The shop")
         text = _PAGE.format(name=name, sent=sent, waiting=len(rows) - sent, task=socket.gethostname())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from hunqi.apps.asked import Change, Deploy
 from hunqi.apps.operations import AppOperations
+from hunqi.errors import DependencyError
 from hunqi.rollouts.beginning import served_before
 from hunqi.rollouts.commands import Verb, said_to
 from hunqi.rollouts.controller import RolloutController
@@ -64,7 +66,9 @@ class AppRollouts:
         return [view_of(each) for each in await self._store.newest_of_all()]
 
     async def show(self, app: str) -> RolloutView:
-        """Return an app's last one."""
+        """Return an app's last one; that of a deploy which has just begun too, though no round has seen it."""
+        with suppress(DependencyError):  # another process leads, or Docker is away: what is kept is shown
+            await self._controller.begin(app)
         return view_of(await self._store.newest(app))
 
     async def looks(self, app: str) -> Sequence[Look]:
