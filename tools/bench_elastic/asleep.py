@@ -18,7 +18,7 @@ from testbed.product import eventually
 
 _ROUNDS: Final = 5
 _CROWD: Final = 200
-_SCALE: Final = "{min: 0, max: 4, concurrency: 100, zero: {after: 5s}}"
+_SCALE: Final = "{min: 0, max: 4, concurrency: 100, zero: {cooldown: 5s}}"
 _PATIENCE_S: Final = 60.0
 _ASLEEP_S: Final = 180.0
 
