@@ -180,6 +180,10 @@ async def test_deploy_moves_by_decisions_and_a_service_sleeps_and_wakes(room: Cl
     await room.until(lambda: tasks(2))
     await sizes.set("shop", "web", 0, sentence="nobody asks")
     await room.until(lambda: tasks(0))
-    assert "web" not in room.routing.force["shop"].shares
+
+    async def unserved() -> bool:
+        return "web" not in room.routing.force["shop"].shares
+
+    await room.until(unserved)
     await sizes.set("shop", "web", 1, sentence="somebody asks")
     await room.until(lambda: tasks(1))

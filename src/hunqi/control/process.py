@@ -33,6 +33,8 @@ _LOOK_S: Final = 2.0
 _OFFERED_S: Final = 120.0
 """How long the gateways keep their last table when an app cannot be looked at."""
 _STOP_S: Final = 5
+_FINISH_S: Final = 1.0
+"""For the answers that are under way when this process is to end; streams are cut then."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -51,8 +53,12 @@ async def run_control(
     async with open_parts(settings, authority, engine=engine) as parts:
         await _begin(parts)
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(_serve(parts, listener, stopped), name="control")
+            answered = asyncio.Event()
+            serving = group.create_task(_serve(parts, listener, stopped, answered), name="control")
             await stopped.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FINISH_S):
+                    await answered.wait()
             serving.cancel()
 
 
@@ -69,7 +75,7 @@ async def _begin(parts: Parts) -> None:
     await parts.rosters.load()
 
 
-async def _serve(parts: Parts, listener: socket.socket, stopped: asyncio.Event) -> None:
+async def _serve(parts: Parts, listener: socket.socket, stopped: asyncio.Event, answered: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.observer.run(), name="observer")
         group.create_task(_keep_certificate(parts), name="own certificate")
@@ -78,7 +84,8 @@ async def _serve(parts: Parts, listener: socket.socket, stopped: asyncio.Event) 
         group.create_task(_look_who_leads(parts, stopped), name="who leads")
         by = group.create_task(_stand_by(parts), name="standing by")
         group.create_task(parts.leadership.run(lambda lease: _lead(parts, lease, by)), name="leadership")
-        await _answer(parts, listener)
+        await _answer(parts, listener, stopped)
+        answered.set()
 
 
 async def _keep_certificate(parts: Parts) -> None:
@@ -153,8 +160,8 @@ async def _look_who_leads(parts: Parts, stopped: asyncio.Event) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-async def _answer(parts: Parts, listener: socket.socket) -> None:
-    """Serve the API until cancelled."""
+async def _answer(parts: Parts, listener: socket.socket, stopped: asyncio.Event) -> None:
+    """Serve the API until ``stopped``, and what has come by then."""
     api = build_api(parts.directory, parts.rooms, EventLog(parts.database), parts.logins)
     config = uvicorn.Config(
         api,
@@ -169,9 +176,9 @@ async def _answer(parts: Parts, listener: socket.socket) -> None:
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue]  # ours are installed
-    try:
-        await server.serve(sockets=[listener])
-    finally:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets=[listener]), name="interface")
+        await stopped.wait()
         server.should_exit = True
 
 
