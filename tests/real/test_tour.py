@@ -53,7 +53,7 @@ class Shell:
         if typed.startswith("export "):
             self._export(typed)
             return ""
-        script = f"cd {shlex.quote(str(ROOT))} && {typed}"
+        script = f"cd {shlex.quote(str(ROOT))} || exit\n{typed}"
         done = subprocess.run(
             self.machine.inside(["bash", "-c", script]),
             capture_output=True,
